@@ -1,0 +1,39 @@
+# Everything below works on a bare machine with Python 3.11 or newer; the first use makes .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: test test-all lint format demo clean
+
+test: $(VENV)/dev
+	$(BIN)/pytest
+
+test-all: $(VENV)/dev
+	$(BIN)/pytest -m "slow or not slow"
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src/rdeic
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(VENV)/core
+	$(BIN)/python scripts/demo.py
+
+clean:
+	rm -rf $(VENV) dist demo.png
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train]'
+	touch $@

@@ -1,0 +1,58 @@
+"""RDEIC: extreme image compression at 0.02 to 0.15 bits per pixel, with a relay residual diffusion decoder.
+
+    codec = rdeic.load()                            # the model that comes with the package
+    blob = codec.compress("photo.png", bpp=0.05)    # bytes of an .rdeic file
+    image = codec.decompress(blob)                  # PIL.Image.Image
+    info = rdeic.inspect(blob)                      # header only
+
+Names are imported when first used: `import rdeic` and `rdeic.inspect` stay quick and need neither torch nor Pillow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rdeic.codec import Codec, load
+    from rdeic.errors import (
+        CheckpointError,
+        ConfigError,
+        FileFormatError,
+        ImageError,
+        ModelMismatchError,
+        RateError,
+        RdeicError,
+        TrainingError,
+    )
+    from rdeic.info import Info, inspect
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "Codec",
+    "ConfigError",
+    "FileFormatError",
+    "ImageError",
+    "Info",
+    "ModelMismatchError",
+    "RateError",
+    "RdeicError",
+    "TrainingError",
+    "__version__",
+    "inspect",
+    "load",
+]
+
+_HOMES = {"Codec": "rdeic.codec", "load": "rdeic.codec", "Info": "rdeic.info", "inspect": "rdeic.info"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES.get(name, "rdeic.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,7 @@
+"""`python -m rdeic` is the command line program."""
+
+from __future__ import annotations
+
+from rdeic.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""Model folders: `config.json` and `model.safetensors`, loaded strictly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rdeic import registry
+from rdeic.config import to_json
+from rdeic.errors import CheckpointError
+from rdeic.files import atomic_write
+from rdeic.model import Rdeic
+
+_LISTED = 8  # keys named in an error before the rest is counted
+
+
+def save_model(model: Rdeic, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model folder; floating-point weights are stored as `dtype`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: _stored(value, dtype) for key, value in model.state_dict().items()}
+    weights, aside = folder / registry.WEIGHTS_FILE, folder / (registry.WEIGHTS_FILE + ".part")
+    save_file(state, str(aside))
+    os.replace(aside, weights)
+    atomic_write(folder / registry.CONFIG_FILE, to_json(model.config).encode())
+
+
+def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
+    value = value.detach().cpu()
+    return (value.to(dtype) if value.is_floating_point() else value).contiguous()
+
+
+def load_model(folder: Path, device: torch.device | str) -> tuple[Rdeic, bytes]:
+    """The model in `folder`, float32 and ready to code, and its fingerprint.
+
+    Raises ConfigError for a folder that is no model, CheckpointError for weights that do not fit its configuration.
+    """
+    described = registry.describe(folder)
+    with torch.device("meta"):
+        model = Rdeic(described.config)
+    try:
+        state = load_file(str(folder / registry.WEIGHTS_FILE))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{folder / registry.WEIGHTS_FILE}: cannot be read as weights: {error}"
+        ) from error
+    require_fit(model.state_dict(), state, str(folder / registry.WEIGHTS_FILE))
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    model.load_state_dict(state, assign=True)
+    model.to(device).prepare()
+    return model, registry.fingerprint(folder)
+
+
+def require_fit(expected: dict[str, Tensor], found: dict[str, Tensor], source: str) -> None:
+    """Raise CheckpointError that lists missing, unexpected and misshaped keys, unless there are none."""
+    misshaped = [
+        f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in sorted(expected.keys() & found.keys())
+        if expected[key].shape != found[key].shape
+    ]
+    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    faults = [("missing", missing), ("unexpected", unexpected), ("misshaped", misshaped)]
+    complaints = [f"{len(keys)} {what}: {_some(keys)}" for what, keys in faults if keys]
+    if complaints:
+        raise CheckpointError(f"{source} does not fit the network; {'; '.join(complaints)}")
+
+
+def _some(keys: list[str]) -> str:
+    rest = len(keys) - _LISTED
+    return ", ".join(keys[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,151 @@
+"""The commands and their options. Each option states its unit and range."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import rdeic
+
+app = typer.Typer(
+    help="Extreme image compression: photographs at 0.02 to 0.15 bits per pixel.",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: importing rich would double the start-up time
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+IN = "Files, directories (searched recursively) and patterns; - is stdin."
+OUT = "Output file; a directory for several inputs; - is stdout. Default: beside the input."
+DEVICE = "Device such as cpu or cuda:1. Default: the first GPU, or else the CPU."
+FORCE = "Overwrite existing outputs; otherwise a batch skips those newer than their input."
+
+
+class Format(enum.StrEnum):
+    """Kinds of picture files that can be written."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rdeic {rdeic.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def compress(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help=IN, show_default=False)],
+    out: Annotated[str | None, typer.Option("-o", "--output", metavar="OUT|DIR", help=OUT)] = None,
+    quality: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Quality, 0 to 100. Default: 50.")
+    ] = None,
+    bpp: Annotated[
+        float | None, typer.Option(min=1e-6, help="Wanted bits per pixel, met as closely as possible.")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option("--bytes", min=1, metavar="N", help="Best quality in at most N bytes.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME|DIR", help="Installed model, or a model folder.")
+    ] = "mini",
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the decoder's noise; 0 is free.")
+    ] = 0,
+    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Decode the result and report its PSNR.")] = False,
+    background: Annotated[
+        str | None, typer.Option(metavar="COLOUR", help="Put behind transparent pixels: white, #rrggbb, ...")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
+) -> None:
+    """Compress pictures: photo.png => photo.rdeic."""
+    if sum(goal is not None for goal in (quality, bpp, max_bytes)) > 1:
+        raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
+    from rdeic.cli import coding
+
+    goal = coding.Goal(quality, bpp, max_bytes, seed)
+    coding.compress(inputs, coding.CompressOptions(out, goal, model, device, verify, background, force))
+
+
+@app.command()
+def decompress(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help=IN, show_default=False)],
+    out: Annotated[str | None, typer.Option("-o", "--output", metavar="OUT|DIR", help=OUT)] = None,
+    detail: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="Amount of generated detail: below 1 smoother, above 1 sharper."),
+    ] = 1.0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps. Default: as the file says.")
+    ] = None,
+    kind: Annotated[
+        Format | None, typer.Option("--format", help="Default: that of the output's suffix, or else png.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Default: the installed model that made the file.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
+) -> None:
+    """Restore pictures: photo.rdeic => photo.png."""
+    from rdeic.cli import coding
+
+    wanted = None if kind is None else kind.value
+    coding.decompress(inputs, coding.DecompressOptions(out, detail, steps, wanted, model, device, force))
+
+
+@app.command()
+def info(
+    inputs: Annotated[list[str], typer.Argument(metavar="FILE...", help=IN, show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line and file.")] = False,
+) -> None:
+    """Show what the headers of .rdeic files say."""
+    from rdeic.cli import listing
+
+    listing.info(inputs, as_json)
+
+
+@app.command()
+def models() -> None:
+    """List the installed models."""
+    from rdeic.cli import listing
+
+    listing.models()
+
+
+@app.command()
+def train(
+    stage: Annotated[
+        str, typer.Argument(help="Training stage, as in the configuration.", show_default=False)
+    ],
+    config: Annotated[Path, typer.Option(help="Training configuration (TOML).", show_default=False)],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Directory of pictures; may be given again.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, train nothing.")] = False,
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where checkpoints go.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """Train one stage of a model."""
+    from rdeic.training import config as settings
+    from rdeic.training import run
+
+    run(stage, settings.read(config), data or [], resume, dry_run, out)

@@ -1,0 +1,245 @@
+"""Pictures => .rdeic files => pictures.
+
+    compress:    picture -> pad -> x -> analyse -> y -> encode at a quality -> pack     (the last two per trial)
+    decompress:  unpack -> split -> decode -> z_c -> restore with the file's noise -> crop -> round -> picture
+
+torch is imported when a model is first needed, not with this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from rdeic import container, images, rate, registry
+from rdeic.config import ModelConfig
+from rdeic.container import Header, RdeicFile
+from rdeic.entropy import indices
+from rdeic.errors import ConfigError, FileFormatError, ImageError, ModelMismatchError
+from rdeic.info import Blob, parse, read_blob
+from rdeic.types import CodedLatent
+
+if TYPE_CHECKING:
+    import torch
+
+    from rdeic.model import Rdeic
+
+DEFAULT_MODEL = "mini"
+DEFAULT_QUALITY = 50.0
+MAX_DETAIL = 10.0
+_MAX_SEED = 2**32 - 1
+_MAX_QUALITY_BYTE = 255
+
+
+class _Loaded(NamedTuple):
+    model: Rdeic
+    fingerprint: bytes
+
+
+def load(model: str | Path = DEFAULT_MODEL, device: str | None = None) -> Codec:
+    """A codec for an installed model's name or a model folder; its weights are read when first needed.
+
+    `device` is a torch device such as "cpu" or "cuda:1"; None means the first GPU, or else the CPU. Raises ConfigError
+    if there is no such model.
+    """
+    return Codec(registry.find(model), device)
+
+
+def load_for(blob: Blob, device: str | None = None) -> Codec:
+    """A codec for the installed model that made an .rdeic file.
+
+    Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
+    """
+    wanted = parse(blob, read_blob(blob), images.MAX_PIXELS).header.fingerprint
+    for candidate in registry.installed():
+        if registry.fingerprint(candidate.folder) == wanted:
+            return Codec(candidate.folder, device)
+    raise _mismatch(wanted)
+
+
+class Codec:
+    """One model on one device. Threads may share it."""
+
+    def __init__(self, folder: Path, device: str | None = None) -> None:
+        """Of the model in `folder`. Raises ConfigError if it holds none."""
+        self.config: ModelConfig = registry.describe(folder).config
+        self._folder = folder
+        self._device = device
+        self._loading = threading.Lock()
+        self._loaded: _Loaded | None = None
+
+    def compress(
+        self,
+        image: images.Source,
+        quality: float | None = None,
+        bpp: float | None = None,
+        max_bytes: int | None = None,
+        seed: int = 0,
+    ) -> bytes:
+        """A picture (path, file bytes, Pillow image or (H, W, 3) uint8 array) as the bytes of an .rdeic file.
+
+        At most one of `quality` (0..100, default 50), `bpp` (bits a pixel, met as closely as possible) and `max_bytes`
+        (never exceeded) says how large. `seed` (0..2**32 - 1) picks the decoder's noise; other than 0 it costs 4 bytes.
+
+        Raises ImageError for the picture, RateError for a size out of reach, ConfigError for settings that make no
+        sense, CheckpointError for broken weights.
+        """
+        _check_goal(quality, bpp, max_bytes)
+        if not 0 <= seed <= _MAX_SEED:
+            raise ConfigError(f"seed {seed} is not within 0..{_MAX_SEED}")
+        highest = _MAX_QUALITY_BYTE if self.config.compression.quality_levels else 0
+        if quality is not None and not highest:
+            raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
+        picture = images.read(image)
+        height, width, _ = picture.shape
+        with _enough_memory(width, height):
+            make = self._encoder(picture, seed)
+            if bpp is not None:
+                return rate.closest(make, highest, bpp, width * height)
+            if max_bytes is not None:
+                return rate.largest_within(make, highest, max_bytes)
+            return make(round((DEFAULT_QUALITY if quality is None else quality) * highest / 100))
+
+    def decompress(self, blob: Blob, detail: float = 1.0, steps: int | None = None) -> Image.Image:
+        """The picture of an .rdeic file (its bytes or its path).
+
+        `detail` is lambda_s of Eq. 15, 0..10: below 1 smoother, above 1 sharper; other than 1 takes twice the time.
+        `steps` is the number of denoising steps, 1 to the model's relay start; None: as many as the file says.
+
+        Raises FileFormatError, ModelMismatchError if another model made the file, ConfigError for settings out of
+        range, CheckpointError for broken weights.
+        """
+        relay_start = self.config.diffusion.relay_start
+        if not 0 <= detail <= MAX_DETAIL:
+            raise ConfigError(f"detail {detail} is not within 0..{MAX_DETAIL:g}")
+        if steps is not None and not 1 <= steps <= relay_start:
+            raise ConfigError(f"{steps} steps are not within 1..{relay_start}")
+        header, payload = parse(blob, read_blob(blob), images.MAX_PIXELS)
+        model, fingerprint = self._load()
+        if header.fingerprint != fingerprint:
+            raise _mismatch(header.fingerprint, self.config.name, fingerprint)
+        if header.steps > relay_start:
+            raise FileFormatError(
+                f"the file asks for {header.steps} steps, its model has {relay_start}: it is damaged"
+            )
+        coded = _split(header, payload, self.config)
+        with _enough_memory(header.width, header.height):
+            return _restore(model, header, coded, detail, header.steps if steps is None else steps)
+
+    def _load(self) -> _Loaded:
+        with self._loading:
+            if self._loaded is None:
+                from rdeic.checkpoints import load_model
+
+                self._loaded = _Loaded(*load_model(self._folder, _torch_device(self._device)))
+            return self._loaded
+
+    def _encoder(self, picture: images.Picture, seed: int) -> Callable[[int], bytes]:
+        """Quality byte => file; the picture is analysed once, whatever the number of qualities tried."""
+        import torch
+
+        model, fingerprint = self._load()
+        height, width, _ = picture.shape
+        padded = images.pad(picture, self.config.hyper_stride)
+        with torch.inference_mode():
+            pixels = torch.from_numpy(padded).permute(2, 0, 1)[None]  # (1, 3, H, W)
+            y = model.analyse(pixels.to(_home(model)) / 127.5 - 1)
+
+        @functools.cache
+        def make(quality: int) -> bytes:
+            with torch.inference_mode():
+                coded = model.encode(y, quality)
+            packed = indices.pack_indices(coded.hyper_indices, self.config.compression.codebook_size)
+            header = Header(fingerprint, width, height, quality, self.config.diffusion.default_steps, seed)
+            return container.pack(RdeicFile(header, packed + coded.y_stream))
+
+        return make
+
+
+def _check_goal(quality: float | None, bpp: float | None, max_bytes: int | None) -> None:
+    if sum(goal is not None for goal in (quality, bpp, max_bytes)) > 1:
+        raise ConfigError("choose one of quality, bpp and max_bytes")
+    if quality is not None and not 0 <= quality <= 100:
+        raise ConfigError(f"quality {quality} is not within 0..100")
+    if bpp is not None and not (math.isfinite(bpp) and bpp > 0):
+        raise ConfigError(f"bpp {bpp} is not a positive number")
+
+
+def _split(header: Header, payload: bytes, config: ModelConfig) -> CodedLatent:
+    """Payload => hyper indices (h, w) and y stream, checked before anything of the picture's size is made."""
+    stride, entries = config.hyper_stride, config.compression.codebook_size
+    h, w = -(-header.height // stride), -(-header.width // stride)
+    size = indices.packed_size(h * w, entries)
+    if len(payload) < size:
+        raise FileFormatError(
+            f"a {header.width}x{header.height} picture takes at least {size} bytes of indices: damaged"
+        )
+    return CodedLatent(indices.unpack_indices(payload[:size], h * w, entries).reshape(h, w), payload[size:])
+
+
+def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, steps: int) -> Image.Image:
+    import torch
+
+    with torch.inference_mode():
+        features = model.decode(coded, header.quality)
+        x = model.restore(features, _noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
+        x = x[0, :, : header.height, : header.width]
+        pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, height, width)
+        return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+
+
+def _noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Standard normal tensors shaped like `like`, drawn on the CPU so that every device sees the same."""
+    import torch
+
+    generator = torch.Generator("cpu").manual_seed(seed)
+    while True:
+        yield torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
+
+
+def _torch_device(name: str | None) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without that backend
+        raise ConfigError(f"device {name!r} cannot be used here; try cpu") from error
+    return device
+
+
+def _home(model: Rdeic) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _mismatch(wanted: bytes, name: str | None = None, fingerprint: bytes = b"") -> ModelMismatchError:
+    there = ", ".join(
+        f"{one.name} ({registry.fingerprint(one.folder).hex()})" for one in registry.installed()
+    )
+    here = f", not with {name} ({fingerprint.hex()})" if name else ""
+    return ModelMismatchError(
+        f"made with model {wanted.hex()}{here}; installed: {there or 'none'}; "
+        "ask the file's sender for the model folder and pass it with --model"
+    )
+
+
+@contextlib.contextmanager
+def _enough_memory(width: int, height: int) -> Iterator[None]:
+    """Turns running out of memory into an error that says so."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has an error class of its own for GPUs only; on the CPU it is a RuntimeError like any other
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ImageError(
+            f"not enough memory for a picture of {width}x{height}; scale it down or cut it up"
+        ) from error

@@ -1,0 +1,1 @@
+"""Relay residual diffusion: schedule, equations, samplers."""

@@ -1,0 +1,26 @@
+"""Samplers: from z_N to z0 in L steps with any noise estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+
+from rdeic.diffusion.relay import predict_z0
+from rdeic.diffusion.schedule import Mix, SpacedStep
+
+Denoiser = Callable[[Tensor, int], Tensor]  # (z_n, timestep index) -> noise estimate
+Rule = Callable[[SpacedStep], Mix]
+
+
+def sample(
+    denoise: Denoiser, z: Tensor, steps: Sequence[SpacedStep], rule: Rule, noises: Iterator[Tensor]
+) -> Tensor:
+    """z at steps[0] -> z0_hat, Eq. 5 at every step; `noises` is asked only where sigma is not zero."""
+    for step in steps:
+        z0_hat = predict_z0(z, denoise(z, step.t), step.alpha_bar)
+        k, m, sigma = rule(step)
+        z = k * z0_hat + m * z
+        if sigma:
+            z = z + sigma * next(noises)
+    return z

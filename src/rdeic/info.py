@@ -1,0 +1,56 @@
+"""What can be said of an .rdeic file without a model: no torch, no numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from rdeic import container
+from rdeic.errors import FileFormatError
+
+Blob: TypeAlias = bytes | str | Path  # the bytes of an .rdeic file, or where they are
+
+
+class Info(NamedTuple):
+    """Header of an .rdeic file."""
+
+    width: int  # pixels
+    height: int
+    quality: float  # 0..100, in steps of 100/255
+    steps: int  # denoising steps the file asks for
+    seed: int  # of the decoder's noise
+    fingerprint: str  # of the model the file needs, 8 hex digits
+    file_bytes: int
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of the original picture, the header included."""
+        return 8 * self.file_bytes / (self.width * self.height)
+
+
+def inspect(blob: Blob) -> Info:
+    """The header of an .rdeic file (its bytes or its path). Raises FileFormatError unless the file is sound."""
+    data = read_blob(blob)
+    header = parse(blob, data, max_pixels=None).header
+    quality = round(header.quality * 100 / 255, 1)
+    return Info(
+        header.width, header.height, quality, header.steps, header.seed, header.fingerprint.hex(), len(data)
+    )
+
+
+def read_blob(blob: Blob) -> bytes:
+    """The bytes themselves. Raises FileFormatError, with the path, if they cannot be read."""
+    if isinstance(blob, bytes):
+        return blob
+    try:
+        return Path(blob).read_bytes()
+    except OSError as error:
+        raise FileFormatError(f"{blob}: cannot be read: {error.strerror or error}") from error
+
+
+def parse(blob: Blob, data: bytes, max_pixels: int | None) -> container.RdeicFile:
+    """`container.unpack` of `data`, whose errors name `blob` where it is a path."""
+    try:
+        return container.unpack(data, max_pixels)
+    except FileFormatError as error:
+        raise error if isinstance(blob, bytes) else FileFormatError(f"{blob}: {error}") from error

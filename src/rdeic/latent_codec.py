@@ -1,0 +1,144 @@
+"""y and its hyper-latent to bits and back: the entropy model and the one walk over its slices.
+
+Training, encoding and decoding differ only in the function that turns entropy parameters into y_hat:
+
+    training   y_hat = round(y - mu) + mu, straight-through; the parameters are kept for the rate
+    encoding   the same rounding; symbols go to the range coder
+    decoding   symbols come from the range coder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rdeic.config import CompressionConfig
+from rdeic.entropy import tables
+from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
+from rdeic.nn.codebook import Codebook
+from rdeic.nn.context import SliceContext, anchor_mask, context_model
+from rdeic.nn.quality import QualityTable
+from rdeic.nn.rate import round_straight_through
+from rdeic.nn.transforms import hyper_synthesis
+from rdeic.types import EntropyParams
+
+
+class Pass(NamedTuple):
+    """One checkerboard half of one slice, at full resolution; only positions in `mask` are meant."""
+
+    channels: slice
+    mask: Tensor  # (h, w) bool
+    params: EntropyParams  # (B, c, h, w)
+
+
+Quantise = Callable[[Pass], Tensor]  # -> y_hat (B, c, h, w); what lies off the mask is ignored
+
+
+class EntropyModel(nn.Module):
+    """Everything between the hyper indices and the probabilities; runs in exact arithmetic when coding."""
+
+    def __init__(self, config: CompressionConfig) -> None:
+        super().__init__()
+        self.slices = config.slices
+        self.codebook = Codebook(config.codebook_size, config.width)
+        levels, zeros = config.quality_levels, torch.zeros(config.width)
+        self.hyper_quality = QualityTable(zeros, zeros, levels) if levels else None
+        self.hyper_synthesis = hyper_synthesis(config)
+        self.context = context_model(config)
+
+    def hyper(self, z_q: Tensor, quality: Tensor) -> Tensor:
+        """codebook entries (B, N, h/4, w/4), quality (B,) in [0, 1] -> hyper feature (B, 2M, h, w)."""
+        if self.hyper_quality is not None:
+            z_q = z_q + self.hyper_quality(quality)
+        return self.hyper_synthesis(z_q)
+
+    def walk(self, hyper: Tensor, quantise: Quantise) -> Tensor:
+        """Visit all slices in coding order -> y_hat (B, M, h, w)."""
+        anchors = anchor_mask(hyper.shape[2], hyper.shape[3], hyper.device)
+        decoded: list[Tensor] = []
+        first = 0
+        for count, context in zip(self.slices, self.context, strict=True):
+            channels = slice(first, first + count)
+            decoded.append(_walk_slice(context, hyper, decoded, channels, anchors, quantise))  # type: ignore[arg-type]
+            first += count
+        return torch.cat(decoded, dim=1)
+
+
+def _walk_slice(
+    context: SliceContext,
+    hyper: Tensor,
+    decoded: list[Tensor],
+    channels: slice,
+    anchors: Tensor,
+    quantise: Quantise,
+) -> Tensor:
+    known = context.known(hyper, torch.cat(decoded, dim=1) if decoded else None)
+    y_hat = quantise(Pass(channels, anchors, context.anchor(known))) * anchors
+    non_anchors = ~anchors
+    return y_hat + quantise(Pass(channels, non_anchors, context.non_anchor(known, y_hat))) * non_anchors
+
+
+class Walked(NamedTuple):
+    y_hat: Tensor  # (B, M, h, w)
+    params: EntropyParams  # as used at every position
+
+
+def quantise_all(entropy: EntropyModel, y: Tensor, hyper: Tensor) -> Walked:
+    """The training walk: y (B, M, h, w) -> y_hat with straight-through gradients, and the parameters."""
+    mu, sigma = torch.zeros_like(y), torch.zeros_like(y)
+
+    def visit(step: Pass) -> Tensor:
+        nonlocal mu, sigma
+        mean = step.params.mu
+        pad = (0, 0, 0, 0, step.channels.start, y.shape[1] - step.channels.stop)
+        mu = mu + nn.functional.pad(mean * step.mask, pad)
+        sigma = sigma + nn.functional.pad(step.params.sigma * step.mask, pad)
+        return round_straight_through(y[:, step.channels] - mean) + mean
+
+    y_hat = entropy.walk(hyper, visit)
+    return Walked(y_hat, EntropyParams(mu=mu, sigma=sigma))
+
+
+def encode_y(exact: EntropyModel, y: Tensor, hyper: Tensor) -> bytes:
+    """y (1, M, h, w) -> bits. `exact` and `hyper` are the exact_copy and its hyper feature."""
+    coder = SymbolEncoder()
+
+    def visit(step: Pass) -> Tensor:
+        symbols = (y[:, step.channels] - step.params.mu).round()
+        coder.encode(_numbers(symbols, step.mask).astype(np.int32), _scale_indexes(step))
+        return symbols + step.params.mu
+
+    exact.walk(hyper, visit)
+    return coder.finish()
+
+
+def decode_y(exact: EntropyModel, stream: bytes, hyper: Tensor) -> Tensor:
+    """Inverse of `encode_y`: bits -> y_hat (1, M, h, w) float64, exactly the encoder's.
+
+    Raises FileFormatError when the stream does not end where the symbols do.
+    """
+    coder = SymbolDecoder(stream)
+
+    def visit(step: Pass) -> Tensor:
+        symbols = torch.zeros_like(step.params.mu)
+        values = torch.from_numpy(coder.decode(_scale_indexes(step))).to(symbols)
+        symbols[:, :, step.mask] = values.view(1, symbols.shape[1], -1)
+        return symbols + step.params.mu
+
+    y_hat = exact.walk(hyper, visit)
+    coder.finish()
+    return y_hat
+
+
+def _scale_indexes(step: Pass) -> NDArray[np.int64]:
+    return tables.scale_index(_numbers(step.params.sigma, step.mask))
+
+
+def _numbers(x: Tensor, mask: Tensor) -> NDArray[np.float64]:
+    """The masked positions of (1, c, h, w) in coding order: channel, row, column."""
+    return x[0, :, mask].flatten().cpu().numpy()

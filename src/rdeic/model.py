@@ -1,0 +1,160 @@
+"""The complete system: picture -> latent -> compressed features -> bits, and the relay diffusion back.
+
+x --E--> f --g_a--> y --[bits]--> y_hat --g_s--> guide, z_c
+z_N = sqrt(ab_N) z_c + sqrt(1 - ab_N) eps --L steps of eps_theta--> z0_hat --D--> x_hat
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from rdeic.config import ModelConfig
+from rdeic.diffusion.relay import diffuse, guide_detail
+from rdeic.diffusion.sampler import sample
+from rdeic.diffusion.schedule import alpha_bars, ddpm_mix, spaced_schedule, spaced_steps
+from rdeic.latent_codec import EntropyModel, decode_y, encode_y, quantise_all
+from rdeic.nn.autoencoder import Autoencoder
+from rdeic.nn.blocks import conv3x3
+from rdeic.nn.control import ControlNetwork
+from rdeic.nn.exact import exact_copy
+from rdeic.nn.quality import QualityTable
+from rdeic.nn.rate import bits
+from rdeic.nn.transforms import analysis, hyper_analysis, synthesis
+from rdeic.nn.unet import UNet
+from rdeic.types import CodedLatent, Compressed, CompressedFeatures
+
+CONTEXT_TOKENS = 77  # of the text encoder; the context is that of the empty prompt, a constant
+QUALITY_STEPS = 255  # quality travels as one byte
+
+
+class Compression(nn.Module):
+    """Encoder feature -> y -> y_hat -> guide and z_c. `quality` (B,) in [0, 1] steers the continuous-rate tables."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        c = config.compression
+        self.g_a = analysis(c, config.autoencoder.feature_channels)
+        self.h_a = hyper_analysis(c)
+        self.entropy = EntropyModel(c)
+        self.g_s = synthesis(c)
+        self.to_latent = conv3x3(c.width, config.autoencoder.latent_channels)
+        levels = c.quality_levels
+        zeros = torch.zeros(c.y_channels)
+        self.log_gain = QualityTable(zeros - 1.0, zeros + 1.0, levels) if levels else None
+        self.guide_quality = QualityTable(zeros, zeros, levels) if levels else None
+
+    def scale_y(self, y: Tensor, quality: Tensor) -> Tensor:
+        """Per-quality gain of y, geometrically interpolated: a larger gain is a finer quantiser."""
+        return y if self.log_gain is None else y * self.log_gain(quality).exp()
+
+    def features(self, y_hat: Tensor, quality: Tensor) -> CompressedFeatures:
+        """Scaled y_hat (B, M, h, w) -> guide and z_c at twice the resolution."""
+        if self.log_gain is not None and self.guide_quality is not None:
+            y_hat = y_hat * (-self.log_gain(quality)).exp() + self.guide_quality(quality)
+        guide = self.g_s(y_hat)
+        return CompressedFeatures(z_c=self.to_latent(guide), guide=guide)
+
+    def forward(self, feature: Tensor, quality: Tensor, noise: Tensor | None) -> Compressed:
+        """f (B, C, h, w) -> everything the losses need.
+
+        The rate is that of y + `noise` (uniform in +-1/2, shaped like y), or of y_hat when noise is None; the
+        context always sees the rounded values.
+        """
+        y = self.scale_y(self.g_a(feature), quality).float()
+        match = self.entropy.codebook(self.h_a(y))
+        y_hat, params = quantise_all(self.entropy, y, self.entropy.hyper(match.z_q, quality))
+        rate = bits(y_hat if noise is None else y + noise, params)
+        return Compressed(self.features(y_hat, quality), rate, match.loss)
+
+
+class Rdeic(nn.Module):
+    """One model. The public methods work on batches; those that make or read bits, on one picture at a time."""
+
+    context: Tensor | None
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        latent_channels = config.autoencoder.latent_channels
+        self.autoencoder = Autoencoder(config.autoencoder)
+        self.compression = Compression(config)
+        self.unet = UNet(config.unet, latent_channels)
+        guided = latent_channels + config.compression.width
+        self.control = ControlNetwork(config.control, config.unet, self.unet, guided)
+        self.alpha_bar = alpha_bars(config.diffusion)
+        text = config.unet.context_channels
+        self.register_buffer("context", torch.zeros(1, CONTEXT_TOKENS, text) if text else None)
+        self._exact: tuple[
+            EntropyModel, ...
+        ] = ()  # in a tuple: no part of the state, never cast with the rest
+
+    def prepare(self) -> Rdeic:
+        """Freeze for inference and derive the exact coding networks from the weights."""
+        self.eval().requires_grad_(False)
+        self._exact = (exact_copy(self.compression.entropy),)
+        return self
+
+    # -- picture -> bits
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """(1, 3, H, W) in [-1, 1], sides multiples of the hyper stride -> y (1, M, H/16, W/16), before any gain."""
+        return self.compression.g_a(self.autoencoder.feature(x))
+
+    def encode(self, y: Tensor, quality: int) -> CodedLatent:
+        """y from `analyse`, quality byte 0..255 -> hyper indices and y stream."""
+        level = self._level(quality)
+        scaled = self.compression.scale_y(y, level)
+        indices = self.compression.entropy.codebook.nearest(self.compression.h_a(scaled))
+        hyper = self._hyper(indices, level)
+        stream = encode_y(self.exact, scaled.double(), hyper)
+        return CodedLatent(indices[0].cpu().numpy(), stream)
+
+    # -- bits -> picture
+
+    def decode(self, coded: CodedLatent, quality: int) -> CompressedFeatures:
+        """Inverse of `encode` -> guide and z_c. Raises FileFormatError for a stream that does not fit."""
+        level = self._level(quality)
+        indices = torch.from_numpy(coded.hyper_indices)[None].to(level.device)
+        y_hat = decode_y(self.exact, coded.y_stream, self._hyper(indices, level))
+        return self.compression.features(y_hat.to(level.dtype), level)
+
+    def restore(
+        self, features: CompressedFeatures, noises: Iterator[Tensor], steps: int, detail: float
+    ) -> Tensor:
+        """Relay diffusion in `steps` steps, then D -> (B, 3, H, W), nominally in [-1, 1].
+
+        `noises` yields standard normal tensors shaped like z_c. `detail` is lambda_s of Eq. 15.
+        """
+        schedule = spaced_schedule(self.alpha_bar, spaced_steps(self.config.diffusion.relay_start, steps))
+        z_n = diffuse(features.z_c, next(noises), schedule[0].alpha_bar)
+
+        def denoise(z: Tensor, t: int) -> Tensor:
+            return self.predict_noise(z, torch.full(z.shape[:1], t, device=z.device), features.guide, detail)
+
+        return self.autoencoder.decode(sample(denoise, z_n, schedule, ddpm_mix, noises))
+
+    def predict_noise(self, z_n: Tensor, t: Tensor, guide: Tensor, detail: float = 1.0) -> Tensor:
+        """eps_hat of Eq. 15: z_n (B, C, h, w), timestep indices t (B,). The second pass runs only where it counts."""
+        context = None if self.context is None else self.context.expand(z_n.shape[0], -1, -1)
+        if detail == 0.0:
+            return self.unet(z_n, t, context)
+        eps_theta: Tensor = self.unet(z_n, t, context, self.control(z_n, guide, t, context))
+        if detail == 1.0:
+            return eps_theta
+        return guide_detail(self.unet(z_n, t, context), eps_theta, detail)
+
+    @property
+    def exact(self) -> EntropyModel:
+        if not self._exact:
+            self.prepare()
+        return self._exact[0]
+
+    def _level(self, quality: int) -> Tensor:
+        weight = self.compression.to_latent.weight
+        return torch.tensor([quality / QUALITY_STEPS], device=weight.device, dtype=weight.dtype)
+
+    def _hyper(self, indices: Tensor, level: Tensor) -> Tensor:
+        return self.exact.hyper(self.exact.codebook.lookup(indices), level.double())

@@ -1,0 +1,1 @@
+"""The networks: autoencoder, transforms, codebook, context model, noise estimator, control network."""

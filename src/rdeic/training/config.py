@@ -1,0 +1,87 @@
+"""Settings of a training run, read strictly from TOML: every setting must be written down, none has a default."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from rdeic.config import build
+from rdeic.errors import ConfigError
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss terms; a stage ignores those it does not use."""
+
+    kl: float  # KL divergence of the autoencoder's posterior from N(0, 1)
+    lambda_min: float  # rate-distortion trade-off at quality 0
+    lambda_max: float  # rate-distortion trade-off at quality 255
+    mse: float  # squared error of pixels
+    perceptual: float  # distance of `perceptual.load`
+    latent: float  # squared error of the latent z_0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _require(getattr(self, field.name) >= 0, f"loss.{field.name}", "at least 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run of one stage."""
+
+    name: str  # of the model that comes out
+    model: str  # where to start: a preset for a fresh network, or a folder of weights
+    steps: int
+    batch: int  # crops per step
+    crop: int  # pixels a side, a multiple of 64
+    learning_rate: float  # of AdamW, at its peak
+    weight_decay: float  # on matrices and kernels; biases and gains are left alone
+    warmup_steps: int  # linear rise to the peak
+    final_lr_fraction: float  # the cosine's end, as a fraction of the peak
+    clip_norm: float  # global gradient norm
+    ema_decay: float  # of the averaged weights, which are what is validated and exported
+    precision: str  # "fp32" or "bf16" (autocast)
+    seed: int
+    threads: int  # of torch on the CPU; 0 leaves the choice to torch
+    cache_mb: int  # decoded pictures held in memory; the rest is decoded at every use
+    log_every: int
+    validate_every: int
+    validation_images: int  # at most this many held-out centre crops
+    checkpoint_every: int
+    keep_last: int  # checkpoints kept
+    train_decoder: bool  # fixed-step stage: D learns along (beyond the paper); other stages ignore it
+    perceptual: str  # "lpips", a path to SqueezeNet 1.0 safetensors, or "" for none
+    loss: LossWeights
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "log_every", "validate_every", "validation_images"):
+            _require(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("checkpoint_every", "keep_last"):
+            _require(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("weight_decay", "warmup_steps", "seed", "threads", "cache_mb"):
+            _require(getattr(self, name) >= 0, name, "at least 0")
+        for name in ("learning_rate", "clip_norm"):
+            _require(getattr(self, name) > 0, name, "above 0")
+        _require(self.crop >= 64 and self.crop % 64 == 0, "crop", "a multiple of 64")
+        _require(0 <= self.final_lr_fraction <= 1, "final_lr_fraction", "between 0 and 1")
+        _require(0 <= self.ema_decay < 1, "ema_decay", "at least 0 and below 1")
+        _require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+
+
+def read(path: Path) -> TrainConfig:
+    """The settings in the TOML file `path`. Raises ConfigError naming the file and the setting."""
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the training settings {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return build(TrainConfig, settings, str(path))
+
+
+def _require(holds: bool, name: str, demand: str) -> None:
+    if not holds:
+        raise ConfigError(f"training setting {name} must be {demand}")
