@@ -151,7 +151,7 @@ def _load_squeezenet(path: Path) -> nn.Module:
     except RuntimeError as error:
         detail = " ".join(str(error).split())
         raise CheckpointError(f"{path} does not hold the features of SqueezeNet 1.0: {detail}") from error
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _load_lpips() -> nn.Module:
