@@ -23,8 +23,9 @@ def main() -> None:
     picture_path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "examples" / "kodim23.png"
     side_by_side = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "demo.png"
     picture = images.read(picture_path)
+    begin = time.perf_counter()
     codec = rdeic.load()
-    codec.compress(np.zeros((64, 64, 3), np.uint8))  # so that the times below leave loading the model out
+    codec.compress(np.zeros((64, 64, 3), np.uint8))  # loads the model, which the other times leave out
 
     start = time.perf_counter()
     blob = codec.compress(picture, bpp=BPP)
@@ -37,6 +38,7 @@ def main() -> None:
     print(
         f"picture     {picture_path.name}, {info.width}x{info.height}, {picture_path.stat().st_size:,} bytes"
     )
+    print(f"model       {codec.config.name}, loaded in {start - begin:.2f} s")
     print(
         f"compressed  {len(blob):,} bytes, {info.bpp:.4f} bpp, {compressed - start:.2f} s (quality search included)"
     )
@@ -44,7 +46,7 @@ def main() -> None:
 
     gap = np.full((info.height, GAP, 3), 255, np.uint8)
     images.write(np.hstack([picture, gap, restored]), side_by_side, "png")
-    print(f"side by side: {side_by_side}")
+    print(f"side by side, original on the left: {side_by_side}")
 
 
 if __name__ == "__main__":

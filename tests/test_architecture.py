@@ -34,6 +34,8 @@ LAYERS = {
     "rdeic.latent_codec": 3,
     "rdeic.model": 3,
     "rdeic.checkpoints": 4,
+    "rdeic.shards": 4,
+    "rdeic.foreign": 4,
     "rdeic.codec": 5,
     "rdeic": 5,
     "rdeic.training": 6,

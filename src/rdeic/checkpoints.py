@@ -1,8 +1,9 @@
-"""Model folders: `config.json` and `model.safetensors`, loaded strictly."""
+"""Model folders: `config.json` and weights in one file or several, loaded strictly."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from rdeic.config import to_json
 from rdeic.errors import CheckpointError
 from rdeic.files import atomic_write
 from rdeic.model import Rdeic
+
+Shape = tuple[int, ...]
 
 _LISTED = 8  # keys named in an error before the rest is counted
 
@@ -42,25 +45,35 @@ def load_model(folder: Path, device: torch.device | str) -> tuple[Rdeic, bytes]:
     described = registry.describe(folder)
     with torch.device("meta"):
         model = Rdeic(described.config)
-    try:
-        state = load_file(str(folder / registry.WEIGHTS_FILE))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{folder / registry.WEIGHTS_FILE}: cannot be read as weights: {error}"
-        ) from error
-    require_fit(model.state_dict(), state, str(folder / registry.WEIGHTS_FILE))
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    state: dict[str, Tensor] = {}
+    for path in registry.weight_files(folder):
+        state |= _read(path)
+    require_fit(shapes_of(model.state_dict()), shapes_of(state), str(folder))
     model.load_state_dict(state, assign=True)
-    model.to(device).prepare()
+    model.to(device, memory_format=torch.channels_last).prepare()  # type: ignore[call-overload]
     return model, registry.fingerprint(folder)
 
 
-def require_fit(expected: dict[str, Tensor], found: dict[str, Tensor], source: str) -> None:
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file, floating-point ones as float32."""
+    try:
+        state = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cannot be read as weights: {error}") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def shapes_of(state: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """What `require_fit` compares."""
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def require_fit(expected: Mapping[str, Shape], found: Mapping[str, Shape], source: str) -> None:
     """Raise CheckpointError that lists missing, unexpected and misshaped keys, unless there are none."""
     misshaped = [
-        f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+        f"{key} {found[key]} instead of {expected[key]}"
         for key in sorted(expected.keys() & found.keys())
-        if expected[key].shape != found[key].shape
+        if expected[key] != found[key]
     ]
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     faults = [("missing", missing), ("unexpected", unexpected), ("misshaped", misshaped)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rdeic.config import ModelConfig
 from rdeic.diffusion.relay import diffuse, guide_detail
 from rdeic.diffusion.sampler import sample
-from rdeic.diffusion.schedule import alpha_bars, ddpm_mix, spaced_schedule, spaced_steps
+from rdeic.diffusion.schedule import RELAY_DDPM, Sampler, alpha_bars, spaced_schedule, spaced_steps
 from rdeic.latent_codec import EntropyModel, decode_y, encode_y, quantise_all
 from rdeic.nn.autoencoder import Autoencoder
 from rdeic.nn.blocks import conv3x3
@@ -105,10 +105,9 @@ class Rdeic(nn.Module):
 
     def encode(self, y: Tensor, quality: int) -> CodedLatent:
         """y from `analyse`, quality byte 0..255 -> hyper indices and y stream."""
-        level = self._level(quality)
-        scaled = self.compression.scale_y(y, level)
+        scaled = self.compression.scale_y(y, self._level(quality))
         indices = self.compression.entropy.codebook.nearest(self.compression.h_a(scaled))
-        hyper = self._hyper(indices, level)
+        hyper = self._hyper(indices, quality)
         stream = encode_y(self.exact, scaled.double(), hyper)
         return CodedLatent(indices[0].cpu().numpy(), stream)
 
@@ -118,23 +117,32 @@ class Rdeic(nn.Module):
         """Inverse of `encode` -> guide and z_c. Raises FileFormatError for a stream that does not fit."""
         level = self._level(quality)
         indices = torch.from_numpy(coded.hyper_indices)[None].to(level.device)
-        y_hat = decode_y(self.exact, coded.y_stream, self._hyper(indices, level))
+        y_hat = decode_y(self.exact, coded.y_stream, self._hyper(indices, quality))
         return self.compression.features(y_hat.to(level.dtype), level)
 
     def restore(
-        self, features: CompressedFeatures, noises: Iterator[Tensor], steps: int, detail: float
+        self,
+        features: CompressedFeatures,
+        noises: Iterator[Tensor],
+        steps: int,
+        detail: float,
+        sampler: Sampler = RELAY_DDPM,
     ) -> Tensor:
         """Relay diffusion in `steps` steps, then D -> (B, 3, H, W), nominally in [-1, 1].
 
-        `noises` yields standard normal tensors shaped like z_c. `detail` is lambda_s of Eq. 15.
+        `noises` yields standard normal tensors shaped like z_c. `detail` is lambda_s of Eq. 15. Raises ConfigError
+        unless `steps` is 1 to N, or 1 to T for a sampler that starts from pure noise.
         """
-        schedule = spaced_schedule(self.alpha_bar, spaced_steps(self.config.diffusion.relay_start, steps))
-        z_n = diffuse(features.z_c, next(noises), schedule[0].alpha_bar)
+        diffusion = self.config.diffusion
+        start = diffusion.relay_start if sampler.relay else diffusion.train_steps
+        schedule = spaced_schedule(self.alpha_bar, spaced_steps(start, steps))
+        eps = next(noises)
+        z_n = diffuse(features.z_c, eps, schedule[0].alpha_bar) if sampler.relay else eps
 
         def denoise(z: Tensor, t: int) -> Tensor:
             return self.predict_noise(z, torch.full(z.shape[:1], t, device=z.device), features.guide, detail)
 
-        return self.autoencoder.decode(sample(denoise, z_n, schedule, ddpm_mix, noises))
+        return self.autoencoder.decode(sample(denoise, z_n, schedule, sampler.rule, noises))
 
     def predict_noise(self, z_n: Tensor, t: Tensor, guide: Tensor, detail: float = 1.0) -> Tensor:
         """eps_hat of Eq. 15: z_n (B, C, h, w), timestep indices t (B,). The second pass runs only where it counts."""
@@ -156,5 +164,7 @@ class Rdeic(nn.Module):
         weight = self.compression.to_latent.weight
         return torch.tensor([quality / QUALITY_STEPS], device=weight.device, dtype=weight.dtype)
 
-    def _hyper(self, indices: Tensor, level: Tensor) -> Tensor:
-        return self.exact.hyper(self.exact.codebook.lookup(indices), level.double())
+    def _hyper(self, indices: Tensor, quality: int) -> Tensor:
+        # Not through `_level`: the exact networks must see the same number whatever the weights' precision.
+        level = torch.tensor([quality / QUALITY_STEPS], device=indices.device, dtype=torch.float64)
+        return self.exact.hyper(self.exact.codebook.lookup(indices), level)

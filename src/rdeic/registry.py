@@ -1,10 +1,15 @@
-"""Which models are installed: folders with `config.json` and `model.safetensors`. No torch."""
+"""Which models are installed: folders with `config.json` and weights. No torch.
+
+The weights are one file, or several and an index (an imported model). A folder may also hold one such model for each
+of several rates, in folders of their own that `rates.json` lists; these share files through their indexes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rdeic import config
 from rdeic.config import ModelConfig
@@ -13,6 +18,8 @@ from rdeic.errors import ConfigError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+RATES_FILE = "rates.json"
 _PACKAGED = Path(__file__).with_name("weights")
 
 
@@ -27,8 +34,7 @@ class Installed(NamedTuple):
 
 def installed() -> list[Installed]:
     """The models in the package, by name. Raises ConfigError if one of them has a broken configuration."""
-    folders = sorted(path.parent for path in _PACKAGED.glob(f"*/{WEIGHTS_FILE}"))
-    return [describe(folder) for folder in folders]
+    return [describe(path.parent) for path in sorted(_PACKAGED.glob(f"*/{WEIGHTS_FILE}"))]
 
 
 def find(model: str | Path) -> Path:
@@ -37,7 +43,9 @@ def find(model: str | Path) -> Path:
     Raises ConfigError, listing what is installed, if there is neither.
     """
     for folder in (_PACKAGED / model, Path(model)):
-        if (folder / WEIGHTS_FILE).is_file() and (folder / CONFIG_FILE).is_file():
+        if (folder / CONFIG_FILE).is_file() and any(
+            (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE, RATES_FILE)
+        ):
             return folder
     names = ", ".join(path.parent.name for path in sorted(_PACKAGED.glob(f"*/{WEIGHTS_FILE}"))) or "none"
     raise ConfigError(
@@ -45,8 +53,60 @@ def find(model: str | Path) -> Path:
     )
 
 
+def rates(folder: Path) -> list[Path]:
+    """The model folders of each rate, lowest first; just `folder` where there is one rate. Raises ConfigError."""
+    path = folder / RATES_FILE
+    if not path.is_file():
+        return [folder]
+    names = _read_json(path)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: expected a list of folders")
+    return [folder / name for name in names]
+
+
+class Index(NamedTuple):
+    """Where the weights of a model lie that has several files."""
+
+    fingerprint: bytes
+    files: tuple[Path, ...]
+
+
+def index(folder: Path) -> Index | None:
+    """The index of a model folder; None where the weights are one file. Raises ConfigError if it is broken."""
+    path = folder / INDEX_FILE
+    if not path.is_file():
+        return None
+    content = _read_json(path)
+    try:
+        names = sorted(set(content["weight_map"].values()))
+        return Index(
+            bytes.fromhex(content["metadata"]["fingerprint"]), tuple(folder / name for name in names)
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: not an index of weights ({error})") from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files that hold a model's weights. Raises ConfigError for a broken index."""
+    listed = index(folder)
+    return (folder / WEIGHTS_FILE,) if listed is None else listed.files
+
+
 def fingerprint(folder: Path) -> bytes:
-    """The 4 bytes by which files name the model: the head of its weight file's SHA-256. Raises ConfigError."""
+    """The 4 bytes by which files name the model: the head of its weights' SHA-256. Raises ConfigError.
+
+    Of one file that is computed; an index states it, and is trusted.
+    """
+    listed = index(folder)
+    if listed is not None:
+        return listed.fingerprint
     try:
         with (folder / WEIGHTS_FILE).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").digest()[:FINGERPRINT_BYTES]
@@ -58,7 +118,8 @@ def describe(folder: Path) -> Installed:
     """What lies in a model folder. Raises ConfigError if it is not one."""
     try:
         text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
-        size = (folder / WEIGHTS_FILE).stat().st_size
+        files = {path.resolve() for one in rates(folder) for path in weight_files(one)}
+        size = sum(path.stat().st_size for path in files)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{folder} is not a model folder: {error}") from error
     try:

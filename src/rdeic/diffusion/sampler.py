@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 
 from rdeic.diffusion.relay import predict_z0
-from rdeic.diffusion.schedule import Mix, SpacedStep
+from rdeic.diffusion.schedule import Rule, SpacedStep
 
 Denoiser = Callable[[Tensor, int], Tensor]  # (z_n, timestep index) -> noise estimate
-Rule = Callable[[SpacedStep], Mix]
 
 
 def sample(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -71,3 +72,21 @@ def ddim_mix(step: SpacedStep) -> Mix:
     """Eq. 5 with sigma_n = 0: the solution of Eq. 7."""
     m = math.sqrt((1.0 - step.alpha_bar_prev) / (1.0 - step.alpha_bar))
     return Mix(z0=math.sqrt(step.alpha_bar_prev) - m * math.sqrt(step.alpha_bar), zn=m, sigma=0.0)
+
+
+Rule = Callable[[SpacedStep], Mix]
+
+
+class Sampler(NamedTuple):
+    """From where, and by which rule, z0 is reached."""
+
+    rule: Rule
+    relay: bool  # from z_c at index N - 1; False: from pure noise at index T - 1
+
+
+RELAY_DDPM = Sampler(ddpm_mix, relay=True)  # the paper's default
+RELAY_DDIM = Sampler(ddim_mix, relay=True)
+BASELINE = Sampler(
+    ddpm_mix, relay=False
+)  # what the paper compares with: vanilla diffusion, steered but not started
+BASELINE_STEPS = 50

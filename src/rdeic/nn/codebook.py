@@ -50,7 +50,8 @@ class Codebook(nn.Module):
 
     def _distances(self, rows: Tensor) -> Tensor:
         e = self.entries
-        return rows.pow(2).sum(1, keepdim=True) + e.pow(2).sum(1) - 2.0 * rows @ e.t()
+        with torch.autocast(rows.device.type, enabled=False):  # half precision would pick other entries
+            return rows.pow(2).sum(1, keepdim=True) + e.pow(2).sum(1) - 2.0 * rows @ e.t()
 
     def _contrastive(self, distances: Tensor) -> Tensor:
         n, k = distances.shape

@@ -24,6 +24,7 @@ from rdeic.training.ema import Ema
 from rdeic.training.report import Report, Scalars
 
 BETAS = (0.9, 0.999)
+VALIDATION_CROP = 256  # pixels at least: MS-SSIM needs more than 160
 
 
 class Data(NamedTuple):
@@ -174,7 +175,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def _advance(trainer: Trainer, data: Data, report: Report, out: Path, interrupted: threading.Event) -> None:
     config = trainer.config
     trainer.stage.model.train()
-    held_out = data.held_out.centre_crops(config.validation_images, config.crop)
+    held_out = data.held_out.centre_crops(config.validation_images, max(config.crop, VALIDATION_CROP))
     first, window = trainer.step, list[Step]()
     batches = data.training.batches(first, config.steps, config.batch, config.crop, config.seed)
     for pictures in batches:

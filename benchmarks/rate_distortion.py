@@ -1,0 +1,282 @@
+"""Rate and distortion on a folder of pictures, through real files.
+
+    python benchmarks/rate_distortion.py KODAK --baselines jpeg,webp,avif --perceptual squeezenet.safetensors -o rd.csv
+
+Each picture is compressed to a file at every quality (and every --bpps and --byte-limits), read back and restored.
+Baselines come at the size of rdeic's file, picture by picture; the best of their variants counts (see
+rdeic.evaluation.conventional). bpp = file bytes * 8 / original pixels. PSNR in RGB, per picture and then averaged;
+MS-SSIM in RGB (pytorch-msssim); perceptual: rdeic.training.perceptual, lower is better. Printed is a Markdown table of
+the means; the CSV has every picture too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import rdeic
+from rdeic import images
+from rdeic.evaluation import report
+from rdeic.evaluation.conventional import CODECS, Conventional
+from rdeic.training import metrics, perceptual
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MEAN = "mean"
+MIN_MS_SSIM_SIDE = 161
+
+
+class Goal(NamedTuple):
+    """How large rdeic's files are to be; two of three are None."""
+
+    label: str
+    quality: float | None = None
+    bpp: float | None = None
+    max_bytes: int | None = None
+
+
+class Row(NamedTuple):
+    """One picture, or the mean of all, through one codec."""
+
+    image: str
+    width: int
+    height: int
+    codec: str
+    setting: str  # of rdeic; baselines are matched to its file
+    variant: str  # of a baseline: its own settings
+    bytes: float
+    bpp: float
+    psnr: float
+    ms_ssim: float  # nan: sides too small
+    perceptual: float  # nan: not measured
+    compress_s: float
+    decompress_s: float
+
+
+MEASURED = ("bytes", "bpp", "psnr", "ms_ssim", "perceptual", "compress_s", "decompress_s")
+
+
+class Bench(NamedTuple):
+    """What stays the same from picture to picture."""
+
+    codec: rdeic.Codec
+    goals: list[Goal]
+    baselines: list[str]
+    distance: nn.Module | None
+    folder: Path  # for the files
+
+
+def measure(bench: Bench, path: Path) -> Iterator[Row]:
+    """The rows of one picture. A goal out of its reach is reported on stderr and left out."""
+    picture = images.read(path)
+    rivals = {name: Conventional(name, picture) for name in bench.baselines}
+    for goal in bench.goals:
+        try:
+            blob, compress_s = timed(bench.codec.compress, picture, goal.quality, goal.bpp, goal.max_bytes)
+        except rdeic.RateError as error:
+            print(f"{path.name}, {goal.label}: {error}", file=sys.stderr)
+            continue
+        file = bench.folder / "file.rdeic"
+        file.write_bytes(blob)
+        image, decompress_s = timed(bench.codec.decompress, file)
+        size = file.stat().st_size
+        scores = judge(bench.distance, np.asarray(image), picture)
+        yield row(path, picture, ("rdeic", goal.label, ""), size, scores, (compress_s, decompress_s))
+        for name, rival in rivals.items():
+            attempt = rival.closest(size)
+            data, compress_s = timed(rival.encode, attempt.downscale, attempt.quality)
+            restored, decompress_s = timed(rival.decode, data)
+            variant = f"1/{attempt.downscale} q{attempt.quality}"
+            scores = judge(bench.distance, restored, picture)
+            yield row(
+                path, picture, (name, goal.label, variant), len(data), scores, (compress_s, decompress_s)
+            )
+
+
+class Scores(NamedTuple):
+    psnr: float
+    ms_ssim: float
+    perceptual: float
+
+
+def judge(distance: nn.Module | None, restored: images.Picture, picture: images.Picture) -> Scores:
+    """Both (H, W, 3) uint8."""
+    x_hat, x = signed(restored), signed(picture)
+    large = min(picture.shape[:2]) >= MIN_MS_SSIM_SIDE
+    with torch.inference_mode():
+        return Scores(
+            metrics.psnr(x_hat, x),
+            metrics.ms_ssim(x_hat, x) if large else math.nan,
+            math.nan if distance is None else float(distance(x_hat, x)),
+        )
+
+
+def signed(picture: images.Picture) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def row(
+    path: Path,
+    picture: images.Picture,
+    names: tuple[str, str, str],
+    size: int,
+    scores: Scores,
+    seconds: tuple[float, float],
+) -> Row:
+    height, width, _ = picture.shape
+    return Row(path.name, width, height, *names, size, 8 * size / (width * height), *scores, *seconds)
+
+
+def timed(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
+    """What `work` returns, and the seconds it takes."""
+    start = time.perf_counter()
+    result = work(*args, **kwargs)
+    return result, time.perf_counter() - start
+
+
+def means(rows: Sequence[Row]) -> list[Row]:
+    """One row for each codec and setting, in the order of their first picture."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for one in rows:
+        groups.setdefault((one.codec, one.setting), []).append(one)
+    return [
+        Row(MEAN, 0, 0, codec, setting, f"{len(group)} images", *(mean(group, name) for name in MEASURED))
+        for (codec, setting), group in groups.items()
+    ]
+
+
+def mean(rows: Sequence[Row], name: str) -> float:
+    """Of the pictures that have it."""
+    values = [value for one in rows if not math.isnan(value := getattr(one, name))]
+    return sum(values) / len(values) if values else math.nan
+
+
+def findings(rows: Sequence[Row], goals: Sequence[Goal]) -> Iterator[str]:
+    """Whether sizes rise with quality on every picture, and how well wanted sizes were met."""
+    ours = [one for one in rows if one.codec == "rdeic"]
+    ladder = [goal.label for goal in sorted(goals, key=lambda g: g.quality or 0) if goal.quality is not None]
+    falls = []
+    for image in dict.fromkeys(one.image for one in ours):
+        sizes = {one.setting: one.bytes for one in ours if one.image == image}
+        steps = [sizes[label] for label in ladder if label in sizes]
+        if any(b < a for a, b in itertools.pairwise(steps)):
+            falls.append(image)
+    if len(ladder) > 1:
+        yield f"Bytes rise with quality on every image: {'no: ' + ', '.join(falls) if falls else 'yes'}"
+    for goal in goals:
+        met = [one for one in ours if one.setting == goal.label]
+        if goal.bpp is not None and met:
+            worst = max(abs(one.bpp / goal.bpp - 1) for one in met)
+            yield f"{goal.label}: {len(met)} images, furthest from the wanted rate by {worst:.2%}"
+        if goal.max_bytes is not None and met:
+            yield f"{goal.label}: {len(met)} images, largest file {max(one.bytes for one in met):.0f} bytes"
+
+
+def table(rows: Sequence[Row]) -> str:
+    header = (
+        "codec",
+        "setting",
+        "images",
+        "bytes",
+        "bpp",
+        "PSNR",
+        "MS-SSIM",
+        "perceptual",
+        "compress",
+        "decompress",
+    )
+    lines = [
+        (
+            one.codec,
+            one.setting,
+            one.variant.removesuffix(" images"),
+            f"{one.bytes:.0f}",
+            f"{one.bpp:.4f}",
+            f"{one.psnr:.2f} dB",
+            number(one.ms_ssim),
+            number(one.perceptual),
+            f"{one.compress_s:.2f} s",
+            f"{one.decompress_s:.2f} s",
+        )
+        for one in rows
+    ]
+    return report.markdown(header, lines)
+
+
+def number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def cell(value: object) -> object:
+    """Of the CSV: six significant digits, empty where there is nothing."""
+    return value if not isinstance(value, float) else "" if math.isnan(value) else f"{value:.6g}"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    paths = sorted(p for p in arguments.dataset.rglob("*") if p.suffix.lower() in images.SUFFIXES)
+    if not paths:
+        raise rdeic.ConfigError(f"{arguments.dataset}: no pictures there")
+    goals = [Goal(f"q{value:g}", quality=value) for value in arguments.qualities]
+    goals += [Goal(f"{value:g} bpp", bpp=value) for value in arguments.bpps]
+    goals += [Goal(f"{value:.0f} bytes", max_bytes=round(value)) for value in arguments.byte_limits]
+    codec = rdeic.load(arguments.model, arguments.device)
+    codec.decompress(codec.compress(np.zeros((64, 64, 3), np.uint8)))  # loads the model: no part of any time
+    distance = perceptual.load(arguments.perceptual) if arguments.perceptual else None
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(codec, goals, arguments.baselines, distance, Path(folder))
+        for done, path in enumerate(paths, start=1):
+            rows += measure(bench, path)
+            print(f"{done}/{len(paths)} {path.name}", file=sys.stderr)
+    averages = means(rows)
+    remarks = [f"`{report.command()}`", report.machine(), *findings(rows, goals)]
+    print(table(averages), *remarks, sep="\n\n")
+    if arguments.output:
+        cells = [[cell(value) for value in one] for one in [*rows, *averages]]
+        report.write_csv(arguments.output, Row._fields, cells, remarks)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",") if part]
+
+
+def names(text: str) -> list[str]:
+    found = [part for part in text.split(",") if part]
+    if unknown := set(found) - set(CODECS):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(CODECS)}")
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("dataset", type=Path, metavar="DATASET_DIR")
+    options.add_argument("--model", default="mini", metavar="NAME|DIR")
+    options.add_argument("--device")
+    options.add_argument("--qualities", type=numbers, default="0,25,50,75,100", metavar="Q,Q,...")
+    options.add_argument("--bpps", type=numbers, default="", metavar="B,B,...", help="wanted bits per pixel")
+    options.add_argument("--byte-limits", type=numbers, default="", metavar="N,N,...")
+    options.add_argument("--baselines", type=names, default="", metavar="CODEC,...", help=", ".join(CODECS))
+    options.add_argument("--perceptual", metavar="FILE", help='SqueezeNet 1.0 safetensors, or "lpips"')
+    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    return options
+
+
+if __name__ == "__main__":
+    try:
+        run(parser().parse_args())
+    except rdeic.RdeicError as error:
+        sys.exit(f"rate_distortion: {error}")

@@ -1,0 +1,285 @@
+r"""Writes the model card; every figure in it comes from a log or a measurement.
+
+    python scripts/model_card.py --manifest MANIFEST.csv --hardware "2 cores of ..." \
+        --stage autoencoder configs/mini/autoencoder.toml autoencoder.log --stage prior ... \
+        --rates rate_distortion.csv --speed speed.csv [--observations seen.md] -o docs/model_card.md
+
+The manifest has a line for each training picture: repository, licence_class, width, height, original (its size before).
+A log is what `rdeic train` printed, both streams. The CSV files are those of benchmarks/rate_distortion.py and
+benchmarks/speed.py, and bring along the command and the machine that made them. --observations is Markdown by somebody
+who looked at the pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import rdeic
+from rdeic import files, registry
+from rdeic.evaluation import report
+from rdeic.evaluation.report import Table
+from rdeic.training import config as settings
+from rdeic.training.config import TrainConfig
+
+GRANTED = {  # licence classes of the manifest under which the picture itself may be reused
+    "public": "public domain or equivalent",
+    "free": "free use granted by the author",
+    "cc-by": "CC BY",
+    "cc-by-sa": "CC BY-SA",
+    "unsplash": "Unsplash, Pexels or CC0",
+}
+NOT_GRANTED = {
+    "permissive": "only a licence for the repository as a whole (MIT, GPL, ...)",
+    "research": "part of a research data set, or an example from research",
+    "none": "no licence stated",
+}
+REPOSITORY_PAGE = "https://github.com/{}"
+
+LICENCES = """\
+{granted:,} of the {total:,} photographs come under a licence that permits reuse of the pictures (the first
+{kinds} rows); the other {rest:,} **carry only the licence of a repository, are parts of research sets, or state
+none**. The code and the weights are under the licence of this project, but whether weights learnt from such
+pictures, or from share-alike ones, are free of other people's claims is not settled. Whoever needs a clean origin
+should train anew, by the commands below, on pictures of their own. No training picture is in this repository or in
+the package."""
+
+PROTOCOL = """\
+Means over the pictures. The other codecs come at the size of rdeic's file, picture by picture, each at the best of
+full size and 1/2, 1/3 and 1/4 of it. bpp counts all bytes of the file over the original pixels; PSNR and MS-SSIM are in
+RGB; a lower perceptual distance is better."""
+
+LIMITS = """\
+* **It makes things up.** Texture, leaves, hair, letters and small faces are plausible inventions, not records. Do not
+  use it where a detail may be evidence: medicine, law, science, number plates, documents.
+* **Text and small faces** are the first to go at these rates.
+* **What it has seen decides what it invents.** The training pictures are what public repositories happen to hold; no
+  part of the world, no group of people and no subject is represented evenly.
+* **Files belong to their weights.** A file decodes only with the very weights that made it (its fingerprint);
+  retraining makes a new model, not a new version of this one.
+* Pictures are 8-bit sRGB inside; transparency, depth beyond 8 bits and other colour spaces are lost."""
+
+
+class Stage(NamedTuple):
+    """One run of `rdeic train`."""
+
+    name: str
+    path: Path  # of the configuration
+    config: TrainConfig
+    hours: float
+    held_out: str  # metrics of the last validation
+    pictures: str  # what the log says of the data; "" if nothing
+
+
+def read_stage(name: str, path: Path, log: Path) -> Stage:
+    """Raises ConfigError if the log is not that of a finished run of this configuration."""
+    config = settings.read(path)
+    try:
+        text = log.read_text(encoding="utf-8")
+    except OSError as error:
+        raise rdeic.ConfigError(f"{log}: cannot be read: {error.strerror}") from error
+    seconds, last = 0.0, 0
+    for step, pace in re.findall(r"^step +(\d+)/\d+ .*?([\d.]+) s/step", text, re.MULTILINE):
+        # A resumed run repeats some steps, which took their time as well.
+        done = int(step) - last if int(step) > last else config.log_every
+        seconds, last = seconds + float(pace) * done, int(step)
+    finished = re.findall(rf"^step +{config.steps}/{config.steps}  held out: (.+)$", text, re.MULTILINE)
+    if last != config.steps or not finished:
+        raise rdeic.ConfigError(f"{log}: ends at step {last}, not at {config.steps} as {path} says")
+    pictures = re.findall(r"^(\d+ pictures, .+)$", text, re.MULTILINE)
+    return Stage(name, path, config, seconds / 3600, finished[-1], pictures[-1] if pictures else "")
+
+
+def data_section(manifest: Table) -> Iterator[str]:
+    rows = manifest.rows
+    classes = Counter(row["licence_class"] for row in rows)
+    if unknown := classes.keys() - GRANTED.keys() - NOT_GRANTED.keys():
+        raise rdeic.ConfigError(
+            f"the manifest has licence classes without a meaning: {', '.join(sorted(unknown))}"
+        )
+    sides = [min(int(row["width"]), int(row["height"])) for row in rows]
+    reduced = sum(int(row["original"].split("x")[0]) > int(row["width"]) for row in rows)
+    repositories = len({row["repository"] for row in rows})
+    granted = sum(classes[name] for name in GRANTED)
+    yield "## Data"
+    yield (
+        f"{len(rows):,} photographs from {repositories} public repositories, {reduced:,} of them scaled down from "
+        f"larger originals: the shorter side has {min(sides)} to {max(sides)} pixels, the median is "
+        f"{statistics.median(sides):.0f}. They were compared with the Kodak pictures, which serve for evaluation "
+        "only, and duplicates left out."
+    )
+    yield "## Licence situation"
+    yield LICENCES.format(granted=granted, total=len(rows), rest=len(rows) - granted, kinds=len(GRANTED))
+    meanings = GRANTED | NOT_GRANTED
+    lines = [(meaning, f"{classes[name]:,}") for name, meaning in meanings.items()]
+    yield report.markdown(("what the source states", "pictures"), lines)
+    sources = Counter((row["repository"], row["licence_class"]) for row in rows)
+    table = report.markdown(
+        ("repository", "pictures", "class"),
+        [(f"[{r}]({REPOSITORY_PAGE.format(r)})", str(n), c) for (r, c), n in sorted(sources.items())],
+    )
+    yield f"<details><summary>All sources</summary>\n\n{table}\n\n</details>"
+
+
+def training_section(stages: list[Stage], hardware: str) -> Iterator[str]:
+    yield "## Training"
+    hours = sum(stage.hours for stage in stages)
+    used = next((f" {stage.pictures}." for stage in stages if stage.pictures), "")
+    yield f"On {hardware}: {hours:.1f} hours in all.{used} Every setting is in the configuration."
+    commands = "\n".join(
+        f"rdeic train {stage.name} --config {stage.path.as_posix()} --data PHOTOGRAPHS "
+        f"-o runs/{stage.config.name}/{stage.name}"
+        for stage in stages
+    )
+    yield f"```\n{commands}\n```"
+    lines = [
+        (
+            stage.name,
+            f"{stage.config.steps:,}",
+            f"{stage.config.batch} x {stage.config.crop}x{stage.config.crop}",
+            f"{stage.config.learning_rate:g}",
+            stage.config.precision,
+            f"{stage.hours:.2f}",
+        )
+        for stage in stages
+    ]
+    yield report.markdown(("stage", "steps", "batch", "learning rate", "precision", "hours"), lines)
+    yield "The last validation of each, on held-out centre crops (as its log has it):"
+    yield "\n".join(f"* {stage.name}: {stage.held_out}" for stage in stages)
+
+
+def results_section(tables: list[Table]) -> Iterator[str]:
+    yield "## Results"
+    yield PROTOCOL
+    header = ("codec", "setting", "bytes", "bpp", "PSNR", "MS-SSIM", "perceptual", "compress", "decompress")
+    for table in tables:
+        yield report.markdown(header, [measured(row) for row in table.rows if row["image"] == "mean"])
+        yield "\n".join(f"* {remark}" for remark in table.remarks)
+
+
+def measured(row: dict[str, str]) -> tuple[str, ...]:
+    decimals = {
+        "bytes": 0,
+        "bpp": 4,
+        "psnr": 2,
+        "ms_ssim": 4,
+        "perceptual": 4,
+        "compress_s": 2,
+        "decompress_s": 2,
+    }
+    units = {"psnr": " dB", "compress_s": " s", "decompress_s": " s"}
+    cells = (
+        f"{float(row[name]):.{places}f}{units.get(name, '')}" if row[name] else "-"
+        for name, places in decimals.items()
+    )
+    return row["codec"], row["setting"], *cells
+
+
+def speed_section(table: Table) -> Iterator[str]:
+    yield "## Speed"
+    lines = [
+        (
+            row["what"],
+            f"{float(row['seconds']):.3f} s",
+            f"{float(row['slowest']):.3f} s",
+            f"{float(row['peak_mb']):.0f} MB" if row["peak_mb"] else "",
+        )
+        for row in table.rows
+    ]
+    yield report.markdown(("what", "median", "slowest", "peak memory"), lines)
+    yield "\n".join(f"* {remark}" for remark in table.remarks)
+
+
+def limits_section(tables: list[Table], stages: list[Stage], observations: str) -> Iterator[str]:
+    yield "## Limits"
+    yield "\n".join([*defeats(tables), *taught(stages), LIMITS])
+    if observations:
+        yield "### Seen by eye"
+        yield observations.strip()
+
+
+def defeats(tables: list[Table]) -> Iterator[str]:
+    """Where a conventional codec measures better at the same bytes."""
+    means = [row for table in tables for row in table.rows if row["image"] == "mean"]
+    ours = {row["setting"]: row for row in means if row["codec"] == "rdeic"}
+    for codec in dict.fromkeys(row["codec"] for row in means if row["codec"] != "rdeic"):
+        theirs = [row for row in means if row["codec"] == codec]
+        counts = []
+        for name, title, sign in (
+            ("psnr", "PSNR", 1),
+            ("ms_ssim", "MS-SSIM", 1),
+            ("perceptual", "perceptual", -1),
+        ):
+            pairs = [(row[name], ours[row["setting"]][name]) for row in theirs if row[name]]
+            better = sum(sign * (float(a) - float(b)) > 0 for a, b in pairs)
+            counts.append(f"{title} at {better} of {len(pairs)}")
+        yield f"* At rdeic's file sizes, {codec} measures better in {', '.join(counts)} settings (means, table above)."
+
+
+def taught(stages: list[Stage]) -> Iterator[str]:
+    judges = {
+        Path(s.config.perceptual).stem for s in stages if s.config.perceptual and s.config.loss.perceptual
+    }
+    if judges:
+        yield (
+            f"* The perceptual distance above is no independent judge where it is the one training minimised "
+            f"({', '.join(sorted(judges))})."
+        )
+
+
+def introduction(model: str) -> Iterator[str]:
+    described = registry.describe(registry.find(model))
+    config = described.config
+    levels = config.compression.quality_levels
+    yield f"# Model card: {config.name}"
+    yield (
+        f"The weights that come with the package: fingerprint `{registry.fingerprint(described.folder).hex()}`, "
+        f"{described.weight_bytes / 1e6:.1f} MB. {'One network for all qualities' if levels else 'One fixed rate'}, "
+        f"{config.diffusion.default_steps} denoising steps from a relay start at {config.diffusion.relay_start} of "
+        f"{config.diffusion.train_steps}. What the parts are: [architecture.md](architecture.md)."
+    )
+    yield "Made, every figure of it, by"
+    yield f"```\n{report.command()}\n```"
+
+
+def card(options: argparse.Namespace) -> str:
+    stages = [read_stage(name, Path(config), Path(log)) for name, config, log in options.stage]
+    rates = [report.read_csv(path) for path in options.rates]
+    blocks = [*introduction(options.model), *data_section(report.read_csv(options.manifest))]
+    blocks += training_section(stages, options.hardware)
+    blocks += results_section(rates)
+    blocks += speed_section(report.read_csv(options.speed)) if options.speed else ()
+    observations = options.observations.read_text(encoding="utf-8") if options.observations else ""
+    blocks += limits_section(rates, stages, observations)
+    return "\n\n".join(blocks) + "\n"
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--model", default="mini", metavar="NAME|DIR")
+    options.add_argument("--manifest", type=Path, required=True, metavar="CSV")
+    options.add_argument("--hardware", required=True, help="what the training ran on")
+    options.add_argument(
+        "--stage", nargs=3, action="append", required=True, metavar=("NAME", "CONFIG", "LOG"), help="in order"
+    )
+    options.add_argument("--rates", type=Path, action="append", required=True, metavar="CSV")
+    options.add_argument("--speed", type=Path, metavar="CSV")
+    options.add_argument("--observations", type=Path, metavar="MD")
+    options.add_argument("-o", "--output", type=Path, default=Path("docs/model_card.md"))
+    return options
+
+
+if __name__ == "__main__":
+    arguments = parser().parse_args()
+    try:
+        files.atomic_write(arguments.output, card(arguments).encode())
+    except (rdeic.RdeicError, OSError) as error:
+        sys.exit(f"model_card: {error}")

@@ -1,0 +1,40 @@
+"""`rdeic import-checkpoint`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rdeic import config as configs
+from rdeic import registry
+from rdeic.cli.console import progress
+from rdeic.config import SD21, ModelConfig
+from rdeic.errors import ConfigError
+
+
+def import_checkpoints(
+    stable_diffusion: str,
+    checkpoints: list[Path],
+    out: Path,
+    config: Path | None,
+    precision: str,
+    offline: bool,
+) -> None:
+    """Write the model folder and say what came of it."""
+    from rdeic.foreign import importer
+
+    job = importer.Job(stable_diffusion, tuple(checkpoints), _read(config), precision, offline)
+    with progress(importer.tensors(job)) as tick:
+        importer.import_checkpoints(job, out, tick)
+    size = registry.describe(out).weight_bytes
+    for folder in registry.rates(out):
+        print(f"{folder}: fingerprint {registry.fingerprint(folder).hex()}")
+    print(f"{out}: {size / 1e6:.0f} MB")
+
+
+def _read(path: Path | None) -> ModelConfig:
+    if path is None:
+        return SD21
+    try:
+        return configs.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error

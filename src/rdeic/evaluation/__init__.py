@@ -1,0 +1,1 @@
+"""Measuring codecs on real files: ours, and the conventional ones beside it."""

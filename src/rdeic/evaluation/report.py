@@ -1,0 +1,85 @@
+"""Tables of measurements, each with the command and the machine that made it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rdeic import files
+from rdeic.errors import ConfigError
+
+_REMARK = "# "
+
+
+class Table(NamedTuple):
+    """A CSV file of measurements."""
+
+    remarks: tuple[str, ...]  # the lines above the header
+    rows: list[dict[str, str]]
+
+
+def machine() -> str:
+    """Processor, cores, operating system, Python and torch, in one line."""
+    import torch
+
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return (
+        f"{_processor()}, {os.cpu_count()} cores{gpu}, {platform.system()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
+    )
+
+
+def command() -> str:
+    """How this program was called; of absolute paths, which mean nothing elsewhere, only the last part."""
+    return shlex.join(["python", *(_portable(argument) for argument in sys.argv)])
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers, flush right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_csv(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[object]], remarks: Sequence[str]
+) -> None:
+    """A CSV file with `remarks` as comment lines on top, written atomically. Raises OSError."""
+    text = io.StringIO()
+    text.writelines(f"{_REMARK}{remark}\n" for remark in remarks)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    files.atomic_write(path, text.getvalue().encode())
+
+
+def read_csv(path: Path) -> Table:
+    """What `write_csv` wrote; any other CSV file with a header is a table without remarks.
+
+    Raises ConfigError if it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a table: {error}") from error
+    remarks = tuple(line.removeprefix(_REMARK) for line in lines if line.startswith(_REMARK))
+    return Table(remarks, list(csv.DictReader(line for line in lines if not line.startswith(_REMARK))))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _portable(argument: str) -> str:
+    return Path(argument).name if Path(argument).is_absolute() else argument

@@ -1,0 +1,1 @@
+"""Weights in other people's layouts: Stable Diffusion's, the hub's, and the authors' own."""

@@ -1,0 +1,322 @@
+"""The published system, reproduced: every recorded tensor of a golden set, loaded through the importer's key map."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import golden_set
+import numpy as np
+import pytest
+import torch
+from golden_set import Golden
+from torch import Tensor, nn
+
+from rdeic.diffusion.relay import diffuse, predict_z0, relay_lambda, relay_noise
+from rdeic.diffusion.sampler import sample
+from rdeic.diffusion.schedule import alpha_bars, ddpm_mix, spaced_schedule, spaced_steps
+from rdeic.entropy import tables
+from rdeic.foreign import original, text
+from rdeic.foreign.convert import convert_state
+from rdeic.latent_codec import Pass, decode_y, encode_y, quantise_all
+from rdeic.model import Rdeic
+from rdeic.nn.blocks import ResBlock, Transformer
+from rdeic.nn.exact import exact_copy
+from rdeic.nn.rate import bits, likelihood
+from rdeic.training.config import LossWeights, TrainConfig
+from rdeic.training.contract import StageLoss
+from rdeic.training.stages import FixedStepStage, IndependentStage
+from rdeic.types import Compressed
+
+TOLERANCE = 1e-4  # of the largest magnitude
+QUALITY = torch.zeros(1)
+
+
+@pytest.fixture(scope="module")
+def golden() -> Golden:
+    return golden_set.load()
+
+
+@pytest.fixture(scope="module")
+def model(golden: Golden) -> Rdeic:
+    state = convert_state(golden.state, golden.config)
+    model = Rdeic(golden.config)
+    model.load_state_dict({**state, "context": golden.vectors["context"]})
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def pixels(golden: Golden) -> Tensor:
+    return golden.vectors["image_u8"].permute(2, 0, 1)[None] / 255.0 * 2.0 - 1.0  # (1, 3, H, W)
+
+
+def assert_close(found: Tensor, wanted: Tensor) -> None:
+    assert found.shape == wanted.shape
+    error = float((found.float() - wanted).abs().max() / wanted.abs().max())
+    assert error <= TOLERANCE, f"relative error {error:.3g}"
+
+
+class TestAutoencoder:
+    def test_encoder_feature_and_posterior(self, golden: Golden, model: Rdeic, pixels: Tensor) -> None:
+        autoencoder, v = model.autoencoder, golden.vectors
+        feature = autoencoder.encoder(pixels)
+        assert_close(feature, v["ae_h"])
+        assert_close(autoencoder.quant_conv(autoencoder.encoder.conv_out(feature)), v["ae_moments"])
+        encoded, (mean, logvar) = autoencoder.encode(pixels), v["ae_moments"].chunk(2, dim=1)
+        assert_close(encoded.mean, mean)
+        assert_close(encoded.logvar, logvar.clamp(-30.0, 20.0))
+        assert_close(encoded.feature, autoencoder.scale * v["ae_h"])
+        assert_close(autoencoder.sample(encoded, v["train_posterior_noise"]), v["train_x_start"])
+
+    def test_decoded_picture(self, golden: Golden, model: Rdeic) -> None:
+        x = model.autoencoder.decode(golden.vectors["sample_2"])
+        assert_close(x, golden.vectors["dec_2"])
+        truncated = (255.0 * ((x + 1.0) / 2.0).clamp(0.0, 1.0)).to(torch.uint8).permute(0, 2, 3, 1)
+        error = truncated.int() - golden.vectors["rec_u8_2"].int()
+        assert int(error.abs().max()) <= 1  # their code truncates, so rounding noise may cost one level
+        assert float((error != 0).float().mean()) < 1e-3
+
+
+class Symbols:
+    """Collects what would be coded, in coding order."""
+
+    def __init__(self, y: Tensor) -> None:
+        self.y = y
+        self.values: list[Tensor] = []
+        self.indexes: list[np.ndarray] = []
+
+    def __call__(self, step: Pass) -> Tensor:
+        symbols = (self.y[:, step.channels] - step.params.mu).round()
+        self.values.append(symbols[0, :, step.mask].flatten())
+        self.indexes.append(tables.scale_index(step.params.sigma[0, :, step.mask].flatten().double().numpy()))
+        return symbols + step.params.mu
+
+
+class TestCompression:
+    def test_transforms_and_hyper_latent(self, golden: Golden, model: Rdeic, pixels: Tensor) -> None:
+        v, compression = golden.vectors, model.compression
+        y = model.analyse(pixels)
+        assert_close(y, v["y"])
+        z = compression.h_a(y)
+        assert_close(z, v["z"])
+        indices = compression.entropy.codebook.nearest(z)
+        assert torch.equal(indices.int(), v["vq_index"])
+        z_q = compression.entropy.codebook.lookup(indices)
+        assert torch.equal(z_q, v["z_q"])
+        assert_close(compression.entropy.hyper(z_q, QUALITY), v["hyper_params"])
+
+    def test_entropy_parameters_of_every_slice(self, golden: Golden, model: Rdeic) -> None:
+        v = golden.vectors
+        walked = quantise_all(model.compression.entropy, v["y"], v["hyper_params"])
+        first = 0
+        for count in golden.config.compression.slices:
+            channels = slice(first, first + count)
+            assert_close(walked.params.mu[:, channels], v["means"][:, channels])
+            assert_close(walked.params.sigma[:, channels], v["scales"][:, channels])
+            first += count
+        assert_close(walked.y_hat, v["y_hat"])
+        assert_close(likelihood(walked.y_hat, walked.params), v["y_likelihood_eval"])
+        assert float(bits(walked.y_hat, walked.params)) == pytest.approx(
+            golden.meta["bits_eval"], rel=TOLERANCE
+        )
+
+    def test_symbols_are_identical_in_coding_order(self, golden: Golden, model: Rdeic) -> None:
+        v, symbols = golden.vectors, Symbols(golden.vectors["y"])
+        model.compression.entropy.walk(v["hyper_params"], symbols)
+        assert torch.equal(torch.cat(symbols.values).int(), v["symbols"])
+        assert np.array_equal(np.concatenate(symbols.indexes), v["cdf_indexes"].numpy())
+
+    def test_features(self, golden: Golden, model: Rdeic) -> None:
+        v = golden.vectors
+        features = model.compression.features(v["y_hat"], QUALITY)
+        assert_close(features.guide, v["guide_hint"])
+        assert_close(features.z_c, v["z_c"])
+
+    def test_exact_arithmetic_stays_close_to_the_float_networks(self, golden: Golden, model: Rdeic) -> None:
+        """Coding rounds weights and activations, which may move a symbol that lies near a tie, and no more."""
+        v, exact = golden.vectors, exact_copy(model.compression.entropy)
+        hyper = exact.hyper(exact.codebook.lookup(v["vq_index"].long()), QUALITY.double())
+        symbols = Symbols(v["y"].double())
+        y_hat = exact.walk(hyper, symbols)
+        assert float((torch.cat(symbols.values) != v["symbols"]).double().mean()) < 0.005
+        assert float((np.concatenate(symbols.indexes) != v["cdf_indexes"].numpy()).mean()) < 0.01
+        stream = encode_y(exact, v["y"].double(), hyper)
+        assert torch.equal(decode_y(exact, stream, hyper), y_hat)
+        assert len(stream) <= 1.01 * golden.meta["y_len"]
+
+
+class TestNoiseEstimator:
+    @pytest.mark.parametrize("t", [299, 150, 0])
+    @pytest.mark.parametrize(("detail", "name"), [(1.0, "eps_t"), (0.0, "eps_uncond_t")])
+    def test_predictions(self, golden: Golden, model: Rdeic, t: int, detail: float, name: str) -> None:
+        v = golden.vectors
+        eps = model.predict_noise(v["unet_x"], torch.tensor([t]), v["guide_hint"], detail)
+        assert_close(eps, v[f"{name}{t}"])
+
+    def test_a_batch_with_two_timesteps(self, golden: Golden, model: Rdeic) -> None:
+        x, guide, context = (golden.vectors[name] for name in ("unet_x", "guide_hint", "context"))
+        x, guide = torch.cat([x, x.flip(-1)]), torch.cat([guide, guide.flip(-2)])
+        context, t = torch.cat([context, context.flip(1)]), torch.tensor([299, 0])
+        eps = model.unet(x, t, context, model.control(x, guide, t, context))
+        assert_close(eps, golden.vectors["eps_batch2_t299_0"])
+
+    @pytest.mark.parametrize(
+        ("count", "detail", "name"), [(2, 1.0, "sample_2"), (5, 1.0, "sample_5"), (2, 1.5, "sample_2_gs1.5")]
+    )
+    def test_sampler(self, golden: Golden, model: Rdeic, count: int, detail: float, name: str) -> None:
+        v = golden.vectors
+        steps = spaced_schedule(model.alpha_bar, spaced_steps(model.config.diffusion.relay_start, count))
+        z_n = diffuse(v["z_c"], v["noise_start"], steps[0].alpha_bar)
+        assert_close(z_n, v["x_T"])
+
+        def denoise(z: Tensor, t: int) -> Tensor:
+            return model.predict_noise(z, torch.tensor([t]), v["guide_hint"], detail)
+
+        assert_close(sample(denoise, z_n, steps, ddpm_mix, iter(v["noise_steps"])), v[name])
+
+
+def test_single_blocks(golden: Golden, model: Rdeic) -> None:
+    """Inputs of deviation 1e-3, so that a wrong epsilon of a norm shows."""
+    v, config = golden.vectors, golden.config
+    places = {part.theirs: part.ours for part in original.stable_diffusion(config) + original.authors(config)}
+    names = [key.removeprefix("blk_in:") for key in v if key.startswith("blk_in:")]
+    assert len(names) >= 7
+    for name in names:
+        x = v[f"blk_in:{name}"]
+        if name == f"{original.UNET}.out":
+            found = model.unet.conv_out(nn.functional.silu(model.unet.norm_out(x)))
+        else:
+            block = model.get_submodule(places[name])
+            match block:
+                case ResBlock() if block.embed is not None:
+                    found = block(x, v["blk_emb"])
+                case Transformer():
+                    found = block(x, v["blk_context"])
+                case _:
+                    found = block(x)
+        assert_close(found, v[f"blk_out:{name}"])
+
+
+def test_text_tower(golden: Golden) -> None:
+    clip, v = golden.meta["clip"], golden.vectors
+    config = text.TextConfig(clip["width"], clip["heads"], clip["layers"], clip["vocab"])
+    found = {
+        key: tuple(value.shape) for key, value in golden.state.items() if key.startswith("cond_stage_model.")
+    }
+    tower = text.open_clip(found, golden.state.__getitem__, config, "golden")
+    assert_close(text.context_of(tower, v["clip_tokens"].long()), v["clip_context"])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 10, 50])
+def test_schedule(golden: Golden, model: Rdeic, count: int) -> None:
+    """The sampler's coefficients; a single step is not theirs to compare with, it fails there."""
+    table = json.loads((Path(__file__).with_name("golden") / "schedule.json").read_text())
+    wanted = table["steps"][str(count)]
+    steps = spaced_schedule(model.alpha_bar, spaced_steps(300, count))[::-1]
+    mixes = [ddpm_mix(step) for step in steps]
+    assert [step.t for step in steps] == wanted["timesteps"]
+    for name, found in {
+        "alphas_cumprod": [step.alpha_bar for step in steps],
+        "betas": [step.beta for step in steps],
+        "coef1": [mix.z0 for mix in mixes],
+        "coef2": [mix.zn for mix in mixes],
+        "var": [mix.sigma**2 for mix in mixes],
+    }.items():
+        assert found == pytest.approx(wanted[name], rel=1e-9, abs=1e-12), name
+
+
+def test_schedule_constants(golden: Golden, model: Rdeic) -> None:
+    table = json.loads((Path(__file__).with_name("golden") / "schedule.json").read_text())
+    alpha_bar = alpha_bars(golden.config.diffusion)
+    for index, value in table["alphas_cumprod"].items():
+        assert alpha_bar[int(index)] == pytest.approx(value, rel=1e-12)
+    assert relay_lambda(float(alpha_bar[299])) == pytest.approx(table["lambda_paper"], rel=1e-12)
+    assert np.allclose(alpha_bar, golden.state["alphas_cumprod"].numpy(), rtol=1e-6)
+
+
+class TestTraining:
+    """One step of each stage, with the recorded noises; the total is the authors' weighted sum."""
+
+    def test_codebook(self, golden: Golden, model: Rdeic) -> None:
+        v = golden.vectors
+        codebook = copy.deepcopy(model.compression.entropy.codebook).train().requires_grad_()
+        codebook.usage.copy_(v["vq_train_embed_prob_in"])
+        z = v["vq_train_in"].clone().requires_grad_()
+        match = codebook(z)
+        (match.loss + 0.01 * match.z_q.sum()).backward()
+        assert match.loss.item() == pytest.approx(golden.meta["train"]["vq_loss"], rel=TOLERANCE)
+        assert torch.equal(match.indices.int(), v["vq_train_index"])
+        assert_close(match.z_q.detach(), v["vq_train_zq"])
+        assert z.grad is not None and codebook.entries.grad is not None
+        assert_close(z.grad, v["vq_train_grad_z"])
+        assert_close(codebook.entries.grad, v["vq_train_grad_w"])
+        assert_close(codebook.entries.detach(), v["vq_train_weight_out"])
+        assert_close(codebook.usage, v["vq_train_embed_prob_out"])
+
+    def test_independent_stage(self, golden: Golden, model: Rdeic, pixels: Tensor) -> None:
+        v, wanted = golden.vectors, golden.meta["train"]["stage1"]
+        stage = IndependentStage(model, train_config(mse=0.0, perceptual=0.0))
+        t, start = golden.meta["train"]["t_stage1"], float(model.alpha_bar[299])
+        z0, compressed = v["train_x_start"], compress_in_training(golden, model, pixels)
+        z_c, alpha_bar = compressed.features.z_c, float(model.alpha_bar[t])
+        assert_close(z_c, v["train_c_latent"])
+        z_n = diffuse(z0, relay_noise(v["train_eps"], z_c, z0, start), alpha_bar)
+        eps = model.predict_noise(z_n, torch.tensor([t]), compressed.features.guide)
+        parts = {"z_c": (1.0, squared(z_c, z0)), "z0": (1.0, squared(predict_z0(z_n, eps, alpha_bar), z0))}
+        loss = stage._objective(pixels, QUALITY, compressed, parts)
+        assert_terms(
+            loss, {"bpp": "V/l_bpp", "codebook": "V/l_emb", "z_c": "V/l_guide", "z0": "V/l_simple"}, wanted
+        )
+
+    def test_fixed_step_stage(self, golden: Golden, model: Rdeic, pixels: Tensor) -> None:
+        v, wanted = golden.vectors, golden.meta["train"]["stage2"]
+        stage = FixedStepStage(model, train_config(mse=1.0, perceptual=0.0))
+        compressed, noises = compress_in_training(golden, model, pixels), iter(v["train_stage2_noise"])
+        (z_c, guide), z0 = compressed.features, v["train_x_start"]
+        z_n = diffuse(z_c, next(noises), stage.steps[0].alpha_bar)
+
+        def denoise(z: Tensor, t: int) -> Tensor:
+            return model.predict_noise(z, torch.tensor([t]), guide)
+
+        z0_hat = sample(denoise, z_n, stage.steps, ddpm_mix, noises)
+        x_hat = model.autoencoder.decode(z0_hat)
+        assert squared(z0_hat, z0).item() == pytest.approx(wanted["V/l_simple"], rel=TOLERANCE)
+        parts = {
+            "z_c": (1.0, squared(z_c, z0)),
+            "mse": (1.0, squared(x_hat, pixels)),
+            "perceptual": (0.5, (x_hat - pixels).abs().mean(dim=(1, 2, 3))),  # what stood in for LPIPS
+        }
+        loss = stage._objective(pixels, QUALITY, compressed, parts)
+        names = {"bpp": "V/l_bpp", "codebook": "V/l_emb", "z_c": "V/l_guide"}
+        assert_terms(loss, {**names, "mse": "V/l_mse", "perceptual": "V/l_lpips"}, wanted)
+
+
+LAMBDA = 2.0
+
+
+def train_config(mse: float, perceptual: float) -> TrainConfig:
+    weights = LossWeights(0.0, LAMBDA, LAMBDA, mse, perceptual, 1.0)
+    return TrainConfig(
+        name="golden", model="golden", steps=1, batch=1, crop=64, learning_rate=1e-4, weight_decay=0.0,
+        warmup_steps=0, final_lr_fraction=1.0, clip_norm=1.0, ema_decay=0.0, precision="fp32", seed=0, threads=0,
+        cache_mb=0, log_every=1, validate_every=1, validation_images=1, checkpoint_every=1, keep_last=1,
+        train_decoder=False, perceptual="", loss=weights,
+    )  # fmt: skip
+
+
+def compress_in_training(golden: Golden, model: Rdeic, pixels: Tensor) -> Compressed:
+    """In training mode the codebook's loss has one more term and its entries move, so on a copy."""
+    compression = copy.deepcopy(model.compression).train()
+    feature = model.autoencoder.feature(pixels)
+    return compression(feature, QUALITY, golden.vectors["train_uniform_noise"])
+
+
+def squared(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().mean(dim=(1, 2, 3))
+
+
+def assert_terms(loss: StageLoss, names: dict[str, str], wanted: dict[str, float]) -> None:
+    found = {name: float(value) for name, value in loss.terms}
+    assert found == pytest.approx({name: wanted[theirs] for name, theirs in names.items()}, rel=TOLERANCE)
+    assert float(loss.total) == pytest.approx(wanted["loss"], rel=TOLERANCE)

@@ -1,0 +1,206 @@
+"""Training stages on a tiny model: they learn, and touch what is theirs only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import TINY, WIDE
+from torch import Tensor, nn
+
+from rdeic.config import ModelConfig
+from rdeic.errors import ConfigError, TrainingError
+from rdeic.model import Rdeic
+from rdeic.training.config import LossWeights, TrainConfig
+from rdeic.training.loop import Trainer
+from rdeic.training.stages import AutoencoderStage, build_stage, whiten_latents
+
+STAGES = ("autoencoder", "prior", "independent", "fixed-step")
+TRAINED = {
+    "autoencoder": ("autoencoder",),
+    "prior": ("unet",),
+    "independent": ("compression", "control"),
+    "fixed-step": ("compression", "control"),
+    "fixed-step with decoder": (
+        "compression",
+        "control",
+        "autoencoder.decoder",
+        "autoencoder.post_quant_conv",
+    ),
+}
+
+
+def config(train_decoder: bool = False) -> TrainConfig:
+    return TrainConfig(
+        name="tiny",
+        model="tiny",
+        steps=100,
+        batch=2,
+        crop=64,
+        learning_rate=3e-3,
+        weight_decay=0.1,
+        warmup_steps=0,
+        final_lr_fraction=1.0,
+        clip_norm=1.0,
+        ema_decay=0.9,
+        precision="fp32",
+        seed=0,
+        threads=0,
+        cache_mb=1,
+        log_every=1,
+        validate_every=1,
+        validation_images=1,
+        checkpoint_every=1,
+        keep_last=1,
+        train_decoder=train_decoder,
+        perceptual="",
+        loss=LossWeights(kl=1e-4, lambda_min=0.5, lambda_max=8.0, mse=1.0, perceptual=0.0, latent=1.0),
+    )
+
+
+def fresh(shape: ModelConfig = TINY) -> Rdeic:
+    torch.manual_seed(0)
+    return Rdeic(shape)
+
+
+def pictures(size: int = 64) -> Tensor:
+    """(2, 3, size, size) uint8: smooth, with edges and some noise."""
+    ramp = torch.linspace(0, 6, size)
+    waves = torch.stack([torch.sin(ramp[:, None] * k + ramp[None, :] * (3 - k)) for k in (1, 2, 3)])
+    noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    both = torch.stack([waves, waves.flip(2).sign()])
+    return (both * 80 + 128 + 8 * noise).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_a_stage_trains_its_own_parameters_and_no_others(case: str) -> None:
+    model = fresh()
+    stage = build_stage(case.split(" ")[0], model, config("decoder" in case))
+    trainer = Trainer(stage, config())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    for _ in range(
+        3
+    ):  # what lies behind the control network's zero connections moves from the second step on
+        trainer.advance(pictures())
+    after = model.state_dict()
+    moved = {name for name in before if not torch.equal(after[name], before[name])}
+    own = {name for name in before if name.startswith(TRAINED[case])}
+    assert moved == own
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_every_trained_parameter_gets_a_gradient(case: str) -> None:
+    """Weight decay and revival also move parameters, so look at the gradients themselves."""
+    model = fresh(WIDE).train()
+    for connections in (model.control.to_encoder, [model.control.to_middle], model.control.to_decoder):
+        for conv in connections:
+            nn.init.normal_(conv.weight, std=0.1)
+    stage = build_stage(case.split(" ")[0], model, config("decoder" in case))
+    model.requires_grad_(False)
+    for parameter in stage.trainable():
+        parameter.requires_grad_(True)
+    for seed in range(3):  # so that every quality's knots are met
+        generator = torch.Generator().manual_seed(seed)
+        stage.loss(pictures() / 127.5 - 1, generator).total.backward()
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    idle = [n for n, grad in gradients.items() if grad is None or float(grad.abs().max()) < 1e-7]
+    assert idle == []
+
+
+@pytest.mark.parametrize(("name", "fraction"), list(zip(STAGES, (0.4, 0.4, 0.5, 0.6), strict=True)))
+def test_a_stage_learns_one_batch_by_heart(name: str, fraction: float) -> None:
+    model = fresh().train()
+    stage = build_stage(name, model, config())
+    parameters = stage.trainable()
+    optimiser = torch.optim.Adam(parameters, lr=3e-3)
+    x, losses = pictures() / 127.5 - 1, []
+    for _ in range(25):
+        loss = stage.loss(x, torch.Generator().manual_seed(7)).total  # the same noise every time
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < fraction * losses[0]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_loss_depends_on_its_generator_alone(name: str) -> None:
+    stage, x = build_stage(name, fresh().eval(), config()), pictures() / 127.5 - 1
+    one, two, other = (stage.loss(x, torch.Generator().manual_seed(seed)).total.item() for seed in (1, 1, 2))
+    assert one == two != other
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_bfloat16_gives_nearly_the_loss_of_full_precision(name: str) -> None:
+    stage, x = build_stage(name, fresh().eval(), config()), pictures() / 127.5 - 1
+    full = stage.loss(x, torch.Generator().manual_seed(0)).total
+    with torch.autocast("cpu", torch.bfloat16):
+        half = stage.loss(x, torch.Generator().manual_seed(0)).total
+    half.backward()
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(full.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["independent", "fixed-step"])
+def test_validation_reports_rate_and_distortion_at_three_qualities(name: str) -> None:
+    model = fresh().eval()
+    with torch.no_grad():
+        found = dict(build_stage(name, model, config()).validation(pictures(192) / 127.5 - 1))
+    assert found["bpp_0.0"] < found["bpp_0.5"] < found["bpp_1.0"]
+    for level in ("0.0", "0.5", "1.0"):
+        assert 0 < found[f"psnr_{level}"] < 30
+        assert -1 < found[f"ms_ssim_{level}"] < 1
+
+
+def test_validation_of_the_stages_before() -> None:
+    model, x = fresh().eval(), pictures(192) / 127.5 - 1
+    with torch.no_grad():
+        autoencoder = dict(build_stage("autoencoder", model, config()).validation(x))
+        prior = dict(build_stage("prior", model, config()).validation(x))
+    assert 0 < autoencoder["psnr"] < 30
+    assert 0 < autoencoder["latent_std_min"] <= autoencoder["latent_std_max"]
+    assert all(value == pytest.approx(1, abs=0.5) for value in prior.values())  # an untrained guess of noise
+
+
+def test_unknown_stages_and_a_distance_without_a_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no training stage 'priors': choose from autoencoder, prior"):
+        build_stage("priors", fresh(), config())
+    wanting = dataclasses.replace(config(), loss=dataclasses.replace(config().loss, perceptual=1.0))
+    with pytest.raises(TrainingError, match="`perceptual` names no distance"):
+        build_stage("fixed-step", fresh(), wanting)
+
+
+# Whitening
+
+
+def test_whitening_keeps_reconstructions_and_makes_latents_standard() -> None:
+    torch.manual_seed(0)
+    model = fresh().eval().requires_grad_(False)
+    autoencoder, x = model.autoencoder, torch.rand(6, 3, 64, 64) * 2 - 1
+    autoencoder.quant_conv.bias.normal_(std=3.0)
+    noise = torch.randn(6, 4, 8, 8)
+    before = autoencoder.encode(x)
+    assert float(before.mean.mean(dim=(0, 2, 3)).abs().max()) > 0.5
+    plain, noisy = (autoencoder.decode(autoencoder.sample(before, n)) for n in (0 * noise, noise))
+    whiten_latents(model, x)
+    after = autoencoder.encode(x)
+    torch.testing.assert_close(after.mean.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(after.mean.std(dim=(0, 2, 3)), torch.ones(4), rtol=1e-4, atol=0)
+    assert torch.equal(after.feature, before.feature)
+    again, noisy_again = (autoencoder.decode(autoencoder.sample(after, n)) for n in (0 * noise, noise))
+    torch.testing.assert_close(again, plain, rtol=0, atol=1e-4)
+    torch.testing.assert_close(noisy_again, noisy, rtol=0, atol=1e-4)
+
+
+def test_the_autoencoder_stage_ends_by_whitening_what_it_saw_last() -> None:
+    model = fresh().requires_grad_(False)
+    stage, x = AutoencoderStage(model, config()), pictures() / 127.5 - 1
+    with pytest.raises(TrainingError, match="already at its last step"):
+        stage.finish()
+    stage.loss(x, torch.Generator().manual_seed(0))
+    stage.finish()
+    spread = model.autoencoder.encode(x).mean.std(dim=(0, 2, 3))
+    torch.testing.assert_close(spread, torch.ones(4), rtol=1e-3, atol=0)
