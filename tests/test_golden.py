@@ -26,7 +26,7 @@ from rdeic.nn.exact import exact_copy
 from rdeic.nn.rate import bits, likelihood
 from rdeic.training.config import LossWeights, TrainConfig
 from rdeic.training.contract import StageLoss
-from rdeic.training.stages import FixedStepStage, IndependentStage
+from rdeic.training.relay_stages import FixedStepStage, IndependentStage
 from rdeic.types import Compressed
 
 TOLERANCE = 1e-4  # of the largest magnitude

@@ -13,8 +13,9 @@ from rdeic.config import ModelConfig
 from rdeic.errors import ConfigError, TrainingError
 from rdeic.model import Rdeic
 from rdeic.training.config import LossWeights, TrainConfig
+from rdeic.training.latent_stages import AutoencoderStage, whiten_latents
 from rdeic.training.loop import Trainer
-from rdeic.training.stages import AutoencoderStage, build_stage, whiten_latents
+from rdeic.training.stages import build_stage
 
 STAGES = ("autoencoder", "prior", "independent", "fixed-step")
 TRAINED = {

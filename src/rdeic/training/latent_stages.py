@@ -1,0 +1,108 @@
+"""Stages that prepare the latent space: the autoencoder E, D and the unconditional noise estimator eps_sd."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rdeic.diffusion.relay import diffuse
+from rdeic.errors import TrainingError
+from rdeic.model import Rdeic
+from rdeic.training.config import TrainConfig
+from rdeic.training.contract import StageLoss
+from rdeic.training.metrics import ms_ssim, psnr
+from rdeic.training.stage_base import PerceptualStage, StageBase, normal
+from rdeic.types import Encoded
+
+WHITENING_BATCHES = 64  # the last training batches, whose latents set the mean and deviation
+
+
+class AutoencoderStage(PerceptualStage):
+    def __init__(self, model: Rdeic, config: TrainConfig) -> None:
+        super().__init__(model, config)
+        self.recent: deque[Tensor] = deque(maxlen=WHITENING_BATCHES)
+
+    def trainable(self) -> list[nn.Parameter]:
+        return list(self.model.autoencoder.parameters())
+
+    def loss(self, x: Tensor, generator: torch.Generator) -> StageLoss:
+        self.recent.append(x)
+        encoded = self.model.autoencoder.encode(x)
+        mean, logvar = encoded.mean.float(), encoded.logvar.float()
+        z0 = self.model.autoencoder.sample(Encoded(encoded.feature, mean, logvar), normal(mean, generator))
+        x_hat = self.model.autoencoder.decode(z0).float()
+        mse = F.mse_loss(x_hat, x)
+        distance = self.perceptual(x_hat, x).mean()
+        kl = 0.5 * (mean.pow(2) + logvar.exp() - 1.0 - logvar).mean()
+        total = self.weights.mse * mse + self.weights.perceptual * distance + self.weights.kl * kl
+        return StageLoss(
+            total, (("mse", mse.detach()), ("perceptual", distance.detach()), ("kl", kl.detach()))
+        )
+
+    def validation(self, x: Tensor) -> tuple[tuple[str, float], ...]:
+        encoded = self.model.autoencoder.encode(x)
+        x_hat = self.model.autoencoder.decode(self.model.autoencoder.scale * encoded.mean)
+        spread = encoded.mean.std(dim=(0, 2, 3))
+        return (
+            ("psnr", psnr(x_hat, x)),
+            ("ms_ssim", ms_ssim(x_hat, x)),
+            ("perceptual", float(self.perceptual(x_hat, x).mean())),
+            ("latent_std_min", float(spread.min())),
+            ("latent_std_max", float(spread.max())),
+            ("posterior_std", float((0.5 * encoded.logvar).exp().mean())),
+        )
+
+    def finish(self) -> None:
+        if not self.recent:
+            raise TrainingError(
+                "the run was already at its last step; raise `steps`, or use its finished weights"
+            )
+        whiten_latents(self.model, torch.cat(list(self.recent)))
+
+
+@torch.no_grad()
+def whiten_latents(model: Rdeic, pictures: Tensor) -> None:
+    """Fold the latents' mean and deviation, per channel over `pictures`, into the layers around them.
+
+    Afterwards z0 has zero mean and unit variance per channel, as the noise schedule expects, with nothing to
+    remember beside the weights. pictures: (B, 3, H, W) in [-1, 1].
+    """
+    autoencoder = model.autoencoder
+    mean = torch.cat([autoencoder.encode(chunk).mean for chunk in pictures.split(4)])
+    centre, spread = mean.mean(dim=(0, 2, 3)), mean.std(dim=(0, 2, 3))
+    count = len(centre)
+    quant, post = autoencoder.quant_conv, autoencoder.post_quant_conv
+    assert quant.bias is not None and post.bias is not None
+    quant.weight[:count] /= spread[:, None, None, None]
+    quant.bias[:count] = (quant.bias[:count] - centre) / spread
+    quant.bias[count:] -= 2.0 * spread.log()  # the posterior's logvar shrinks with it
+    post.bias += post.weight[:, :, 0, 0] @ centre
+    post.weight *= spread[None, :, None, None]
+
+
+class PriorStage(StageBase):
+    def trainable(self) -> list[nn.Parameter]:
+        return list(self.model.unet.parameters())
+
+    def loss(self, x: Tensor, generator: torch.Generator) -> StageLoss:
+        _, z0 = self.encode(x, generator)
+        # Squaring favours the low noise levels, where relay diffusion works (n < 300), without starving the rest.
+        u = torch.rand(z0.shape[0], generator=generator, device=z0.device)
+        t = (u.square() * len(self.alpha_bar)).long()
+        error = self._error(z0, t, normal(z0, generator))
+        return StageLoss(error, (("eps_mse", error.detach()),))
+
+    def validation(self, x: Tensor) -> tuple[tuple[str, float], ...]:
+        generator = torch.Generator(x.device).manual_seed(0)
+        _, z0 = self.encode(x, generator)
+        noise = normal(z0, generator)
+        at = (20, 100, 299, 700)
+        return tuple((f"eps_mse_{t}", float(self._error(z0, torch.full(z0.shape[:1], t), noise))) for t in at)
+
+    def _error(self, z0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        t = t.to(z0.device)
+        z_t = diffuse(z0, noise, self.alpha_bar[t].view(-1, 1, 1, 1))
+        return F.mse_loss(self.model.predict_noise(z_t, t, z_t, detail=0.0).float(), noise)

@@ -1,0 +1,59 @@
+"""What the stages share: the model, the frozen encoder, the perceptual distance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rdeic.errors import TrainingError
+from rdeic.model import Rdeic
+from rdeic.training import perceptual
+from rdeic.training.config import TrainConfig
+from rdeic.types import Encoded
+
+
+def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise shaped like `like`."""
+    return torch.randn(like.shape, generator=generator, device=like.device)
+
+
+class StageBase:
+    """What all stages share: the model, and no work after a step or at the end."""
+
+    def __init__(self, model: Rdeic, config: TrainConfig) -> None:
+        self.model, self.weights = model, config.loss
+        self.alpha_bar = torch.from_numpy(model.alpha_bar).float().to(next(model.parameters()).device)
+
+    def after_step(self) -> None:
+        """Nothing to do."""
+
+    def finish(self) -> None:
+        """Nothing to do."""
+
+    def encode(self, x: Tensor, generator: torch.Generator) -> tuple[Encoded, Tensor]:
+        """The frozen E: feature and a posterior sample z0."""
+        with torch.no_grad():
+            encoded = self.model.autoencoder.encode(x)
+            mean = encoded.mean.float()
+            z0 = self.model.autoencoder.sample(
+                Encoded(encoded.feature, mean, encoded.logvar.float()), normal(mean, generator)
+            )
+        return encoded, z0
+
+
+class PerceptualStage(StageBase):
+    def __init__(self, model: Rdeic, config: TrainConfig) -> None:
+        super().__init__(model, config)
+        if not config.perceptual and config.loss.perceptual:
+            raise TrainingError(
+                "loss.perceptual is above 0 but `perceptual` names no distance; set it, or use 0"
+            )
+        self.distance: nn.Module | None = None
+        if config.loss.perceptual:
+            self.distance = perceptual.load(config.perceptual).to(self.alpha_bar.device)
+
+    def perceptual(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """(B,) distance, or zeros without a perceptual term."""
+        if self.distance is None:
+            return x.new_zeros(x.shape[0])
+        return self.distance(x_hat, x)

@@ -1,0 +1,399 @@
+"""Importing other people's weights: every layout gives the same model, and nothing is ever half loaded."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import golden_set
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_golden import assert_close
+from torch import Tensor
+
+import rdeic
+from rdeic import config as configs
+from rdeic import registry
+from rdeic.checkpoints import load_model, shapes_of
+from rdeic.errors import CheckpointError, ConfigError
+from rdeic.foreign import download, hub, importer, text
+from rdeic.foreign.convert import convert_state, our_shapes
+from rdeic.foreign.keys import Part, locate
+from rdeic.foreign.sources import open_weights
+
+State = dict[str, Tensor]
+PARTS = ("model.diffusion_model.", "first_stage_model.", "control_model.", "preprocess_model.")
+GOLDEN = golden_set.load()
+CONFIG = GOLDEN.config
+TEXT = text.VIT_H._replace(width=CONFIG.unet.context_channels, heads=1)
+
+
+def text_tower() -> State:
+    """A narrow ViT-H under OpenCLIP's names."""
+    names: dict[str, tuple[int, ...]] = {}
+    with pytest.raises(CheckpointError) as refusal:
+        text.open_clip({}, dict[str, Tensor]().__getitem__, TEXT, "nothing")
+    assert "missing" in str(refusal.value)
+    c, prefix = TEXT.width, "cond_stage_model.model."
+    block = {
+        "ln_1.weight": (c,), "ln_1.bias": (c,), "ln_2.weight": (c,), "ln_2.bias": (c,),
+        "attn.in_proj_weight": (3 * c, c), "attn.in_proj_bias": (3 * c,),
+        "attn.out_proj.weight": (c, c), "attn.out_proj.bias": (c,),
+        "mlp.c_fc.weight": (4 * c, c), "mlp.c_fc.bias": (4 * c,),
+        "mlp.c_proj.weight": (c, 4 * c), "mlp.c_proj.bias": (c,),
+    }  # fmt: skip
+    names |= {
+        "token_embedding.weight": (TEXT.vocabulary, c),
+        "positional_embedding": (77, c),
+        "logit_scale": (),
+    }
+    names |= {"text_projection": (c, c), "ln_final.weight": (c,), "ln_final.bias": (c,)}
+    names |= {f"transformer.resblocks.{i}.{n}": s for i in range(TEXT.layers) for n, s in block.items()}
+    generator = torch.Generator().manual_seed(0)
+    return {prefix + name: 0.1 * torch.randn(shape, generator=generator) for name, shape in names.items()}
+
+
+@pytest.fixture(scope="module")
+def stable_diffusion() -> State:
+    """What `v2-1_512-ema-pruned.ckpt` holds."""
+    state = {
+        key: value for key, value in GOLDEN.state.items() if not key.startswith(("control", "prepr", "cond"))
+    }
+    return {**state, **text_tower(), "model_ema.decay": torch.tensor(0.9)}
+
+
+@pytest.fixture(scope="module")
+def own() -> State:
+    """What the authors' checkpoint adds; the control network's factors are not all one."""
+    state = {key: value for key, value in GOLDEN.state.items() if key.startswith(("control", "prepr"))}
+    return {**state, "control_model.scale_list": torch.linspace(0.5, 1.5, 25)}
+
+
+class Sources:
+    """The same weights in files of every kind."""
+
+    def __init__(self, folder: Path, stable_diffusion: State, own: State) -> None:
+        self.folder, self.stable_diffusion, self.own = folder, stable_diffusion, own
+        self.rdeic = self.pickled("rdeic_2.ckpt", own)
+        self.safetensors = folder / "sd.safetensors"
+        save_file(stable_diffusion, self.safetensors)
+
+    def pickled(self, name: str, state: State, **others: object) -> Path:
+        torch.save({"state_dict": state, **others}, self.folder / name)
+        return self.folder / name
+
+    def import_(self, place: Path | str, out: str, *checkpoints: Path, precision: str = "fp16") -> Path:
+        job = importer.Job(str(place), checkpoints or (self.rdeic,), CONFIG, precision, offline=True)
+        importer.import_checkpoints(job, self.folder / out, lambda: None)
+        return self.folder / out
+
+
+@pytest.fixture
+def sources(tmp_path: Path, stable_diffusion: State, own: State) -> Sources:
+    return Sources(tmp_path, stable_diffusion, own)
+
+
+def without(state: State, *names: str) -> State:
+    return {key: value for key, value in state.items() if key not in names}
+
+
+class TestStrictness:
+    """A renamed key that nobody noticed has turned 0.02 bpp into 0.24."""
+
+    FAULTS: Mapping[str, Callable[[State, str], State]] = {
+        "missing": lambda state, key: without(state, key),
+        "unexpected": lambda state, key: {**state, f"{key}_": state[key]},
+        "renamed": lambda state, key: {**without(state, key), f"{key}_": state[key]},
+        "misshaped": lambda state, key: {**state, key: torch.zeros(2, *state[key].shape)},
+    }
+
+    @staticmethod
+    def sample(state: State, prefix: str) -> list[str]:
+        keys = sorted(key for key in state if key.startswith(prefix))
+        return keys[:: max(1, len(keys) // 6)]
+
+    def demand(self, state: State, prefix: str, fault: str, check: Callable[[State], object]) -> None:
+        for key in self.sample(state, prefix):
+            with pytest.raises(CheckpointError) as refusal:
+                check(self.FAULTS[fault](state, key))
+            message = str(refusal.value)
+            assert key in message
+            assert ("missing" if fault == "renamed" else fault) in message
+            if fault in ("renamed", "unexpected"):
+                assert f"1 unexpected: {key}_" in message
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    @pytest.mark.parametrize("prefix", PARTS)
+    def test_original_layout(self, prefix: str, fault: str) -> None:
+        self.demand(GOLDEN.state, prefix, fault, lambda state: convert_state(state, CONFIG))
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    def test_text_encoder(self, stable_diffusion: State, fault: str) -> None:
+        tower = {key: value for key, value in stable_diffusion.items() if key.startswith("cond_stage_model.")}
+
+        def check(state: State) -> None:
+            text.open_clip(shapes_of(state), state.__getitem__, TEXT, "the file")
+
+        self.demand(tower, "cond_stage_model.", fault, check)
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    @pytest.mark.parametrize("part", [hub.UNET, hub.AUTOENCODER, hub.TEXT])
+    def test_hub_layout(self, sources: Sources, part: str, fault: str) -> None:
+        folder = hub_folder(sources)
+        path = hub.weight_file(folder, part)
+        state = load_file(path)
+        key = self.sample(state, "")[1]
+        save_file(self.FAULTS[fault](state, key), path)
+        with pytest.raises(CheckpointError, match=key.replace(".", r"\.")):
+            sources.import_(folder, "out")
+        assert not (sources.folder / "out").exists()
+
+    def test_the_schedule_is_all_there_or_not_at_all(self) -> None:
+        schedule = [key for key in GOLDEN.state if "." not in key]
+        assert len(schedule) == 13
+        convert_state(without(GOLDEN.state, *schedule), CONFIG)
+        with pytest.raises(CheckpointError, match="1 missing: posterior_variance"):
+            convert_state(without(GOLDEN.state, "posterior_variance"), CONFIG)
+
+    def test_filled_entropy_tables_are_refused(self) -> None:
+        name = "preprocess_model.gaussian_conditional._quantized_cdf"
+        with pytest.raises(CheckpointError, match=r"_quantized_cdf \(64, 3133\) instead of \(0,\)"):
+            convert_state({**GOLDEN.state, name: torch.zeros(64, 3133)}, CONFIG)
+
+    def test_a_second_copy_of_the_noise_estimator_is_ignored(self) -> None:
+        convert_state({**GOLDEN.state, "model_ema.diffusion_modelout2weight": torch.zeros(1)}, CONFIG)
+
+    def test_a_model_of_our_own_kind_has_no_foreign_layout(self) -> None:
+        with pytest.raises(CheckpointError, match="cannot be imported"):
+            convert_state(GOLDEN.state, configs.MINI)
+
+
+def test_the_factors_of_the_control_network_are_folded_in(own: State) -> None:
+    state = convert_state({**GOLDEN.state, **own}, CONFIG)
+    plain = convert_state(GOLDEN.state, CONFIG)
+    for key, factor in (
+        ("control.to_encoder.0.weight", 0.5),
+        ("control.to_middle.bias", 1.0),
+        ("control.to_decoder.11.weight", 1.5),
+    ):
+        assert torch.allclose(state[key], plain[key] * factor)
+
+
+def hub_state(state: State, parts: list[Part], prefix: str) -> State:
+    """Our tensors under the names of a hub repository."""
+    shapes = {key: shape for key, shape in our_shapes(CONFIG).items() if key.startswith(prefix)}
+    return {
+        place.name: state[key].reshape(place.shape).contiguous()
+        for key, place in locate(shapes, parts).items()
+    }
+
+
+def hub_folder(sources: Sources, old_attention: bool = False) -> Path:
+    """Stable Diffusion as a repository on the hub has it."""
+    ours = convert_state({**sources.stable_diffusion, **sources.own}, CONFIG)
+    old = ["encoder.mid_block.attentions.0.query.weight"] if old_attention else []
+    parts = {
+        hub.UNET: hub_state(ours, hub.unet(CONFIG.unet), "unet."),
+        hub.AUTOENCODER: hub_state(ours, hub.autoencoder(CONFIG.autoencoder, old), "autoencoder."),
+        hub.TEXT: hub_text(sources.stable_diffusion),
+    }
+    for part, stem in (
+        (hub.UNET, "diffusion_pytorch_model"),
+        (hub.AUTOENCODER, "diffusion_pytorch_model"),
+        (hub.TEXT, "model"),
+    ):
+        (sources.folder / "hub" / part).mkdir(parents=True)
+        save_file(parts[part], sources.folder / "hub" / part / f"{stem}.safetensors")
+    return sources.folder / "hub"
+
+
+def hub_text(state: State) -> State:
+    """OpenCLIP's tower under the hub's names: projections apart, no last layer."""
+    found: State = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    simple = {
+        "token_embedding.weight": "embeddings.token_embedding.weight",
+        "positional_embedding": "embeddings.position_embedding.weight",
+        "ln_final.weight": "final_layer_norm.weight",
+        "ln_final.bias": "final_layer_norm.bias",
+    }
+    layers = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+    for theirs, name in simple.items():
+        found[f"text_model.{name}"] = state[f"cond_stage_model.model.{theirs}"]
+    for i in range(TEXT.layers - 1):
+        here, there = f"cond_stage_model.model.transformer.resblocks.{i}", f"text_model.encoder.layers.{i}"
+        for kind in ("weight", "bias"):
+            for theirs, name in {**layers, "attn.out_proj": "self_attn.out_proj"}.items():
+                found[f"{there}.{name}.{kind}"] = state[f"{here}.{theirs}.{kind}"]
+            for name, part in zip("qkv", state[f"{here}.attn.in_proj_{kind}"].chunk(3), strict=True):
+                found[f"{there}.self_attn.{name}_proj.{kind}"] = part.contiguous()
+    return found
+
+
+class TestImport:
+    def test_every_layout_gives_the_same_model(self, sources: Sources) -> None:
+        complete = sources.pickled("complete.ckpt", {**sources.stable_diffusion, **sources.own})
+        folders = [
+            sources.import_(sources.safetensors, "a"),
+            sources.import_(sources.pickled("sd.ckpt", sources.stable_diffusion, global_step=220_000), "b"),
+            sources.import_(hub_folder(sources), "c"),
+            sources.import_("not/needed", "d", complete),
+        ]
+        weights = [sorted(path.read_bytes() for path in registry.weight_files(folder)) for folder in folders]
+        assert all(one == weights[0] for one in weights[:2])
+        states = [{k: v for p in registry.weight_files(f) for k, v in load_file(p).items()} for f in folders]
+        for state in states[1:]:
+            assert state.keys() == states[0].keys()
+            assert all(torch.equal(state[key], states[0][key]) for key in state if key != "context")
+            assert_close(state["context"], states[0]["context"])
+        assert {value.dtype for key, value in states[0].items() if key != "context"} == {torch.float16}
+
+    def test_names_of_older_hub_repositories(self, sources: Sources) -> None:
+        new = sources.import_(sources.safetensors, "new")
+        old = sources.import_(hub_folder(sources, old_attention=True), "old")
+        key = "autoencoder.encoder.middle.attention.q.weight"
+        found = [load_model(folder, "cpu")[0].state_dict()[key] for folder in (new, old)]
+        assert torch.equal(*found)
+
+    def test_an_imported_model_is_the_one_that_was_recorded(self, sources: Sources) -> None:
+        folder = sources.import_(sources.safetensors, "out", precision="fp32")
+        model, fingerprint = load_model(folder, "cpu")
+        expected = convert_state({**sources.stable_diffusion, **sources.own}, CONFIG)
+        state = model.state_dict()
+        assert all(torch.equal(state[key], value) for key, value in expected.items())
+        assert fingerprint == registry.fingerprint(folder) and len(fingerprint) == 4
+
+    def test_files_made_with_it_name_it_and_decode(self, sources: Sources, photo: Any) -> None:
+        folder = sources.import_(sources.safetensors, "out")
+        codec = rdeic.load(folder, device="cpu")
+        blob = codec.compress(photo)
+        assert rdeic.inspect(blob).fingerprint == registry.fingerprint(folder).hex()
+        assert codec.decompress(blob).size == (photo.shape[1], photo.shape[0])
+
+    def test_several_rates_share_the_noise_estimator(self, sources: Sources) -> None:
+        finer = sources.pickled("rdeic_1.ckpt", {**sources.own, "control_model.scale_list": torch.ones(25)})
+        folder = sources.import_(sources.safetensors, "out", finer, sources.rdeic)
+        assert [one.name for one in registry.rates(folder)] == ["rdeic_1", "rdeic_2"]
+        a, b = (load_model(one, "cpu") for one in registry.rates(folder))
+        assert a[1] != b[1]
+        assert torch.equal(a[0].unet.conv_out.weight, b[0].unet.conv_out.weight)
+        assert not torch.equal(a[0].control.to_encoder[0].weight, b[0].control.to_encoder[0].weight)
+        alone = registry.describe(registry.rates(folder)[0]).weight_bytes
+        assert registry.describe(folder).weight_bytes < 1.5 * alone
+
+    def test_the_model_of_one_rate_is_the_same_alone_and_among_others(self, sources: Sources) -> None:
+        finer = sources.pickled("rdeic_1.ckpt", {**sources.own, "control_model.scale_list": torch.ones(25)})
+        alone = sources.import_(sources.safetensors, "alone")
+        among = sources.import_(sources.safetensors, "among", finer, sources.rdeic)
+        assert registry.fingerprint(alone) == registry.fingerprint(among / "rdeic_2")
+
+    def test_nothing_is_left_of_a_failed_import(self, sources: Sources) -> None:
+        broken = sources.pickled("broken.ckpt", without(sources.own, "preprocess_model.out.bias"))
+        with pytest.raises(CheckpointError, match=r"1 missing: preprocess_model\.out\.bias"):
+            sources.import_(sources.safetensors, "out", broken)
+        assert sorted(path.name for path in sources.folder.iterdir()) == [
+            "broken.ckpt", "rdeic_2.ckpt", "sd.safetensors",
+        ]  # fmt: skip
+
+    def test_an_existing_folder_is_not_touched(self, sources: Sources) -> None:
+        (sources.folder / "out").mkdir()
+        with pytest.raises(CheckpointError, match="exists; remove it"):
+            sources.import_(sources.safetensors, "out")
+
+    def test_another_noise_schedule_is_refused(self, sources: Sources) -> None:
+        state = {**sources.stable_diffusion, "alphas_cumprod": torch.linspace(1, 0, 1000)}
+        with pytest.raises(CheckpointError, match="another noise schedule"):
+            sources.import_(sources.pickled("linear.ckpt", state), "out")
+
+    def test_a_model_that_predicts_velocity_is_refused(self, sources: Sources) -> None:
+        folder = hub_folder(sources)
+        (folder / "scheduler").mkdir()
+        (folder / "scheduler" / "scheduler_config.json").write_text('{"prediction_type": "v_prediction"}')
+        with pytest.raises(CheckpointError, match="predicts v_prediction, not the noise"):
+            sources.import_(folder, "out")
+
+    def test_values_that_half_precision_cannot_hold_are_refused(self, sources: Sources) -> None:
+        huge = {**sources.own, "preprocess_model.out.bias": torch.full((4,), 1e6)}
+        with pytest.raises(CheckpointError, match=r"compression\.to_latent\.bias has values"):
+            sources.import_(sources.safetensors, "out", sources.pickled("huge.ckpt", huge))
+
+    def test_a_broken_index_is_an_error_of_its_own(self, sources: Sources) -> None:
+        folder = sources.import_(sources.safetensors, "out")
+        (folder / registry.INDEX_FILE).write_text(json.dumps({"weight_map": []}))
+        with pytest.raises(ConfigError, match="not an index of weights"):
+            load_model(folder, "cpu")
+
+
+class Callback:
+    """Like those that training frameworks leave in their checkpoints."""
+
+    def __init__(self) -> None:
+        self.best = {"loss": 1.0}
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return (exec, ("open('run-by-pickle', 'w').close()",))
+
+
+class TestPickles:
+    def test_objects_beside_the_weights_do_not_matter(self, sources: Sources) -> None:
+        path = sources.pickled("lightning.ckpt", sources.own, callbacks={Callback: Callback()}, epoch=3)
+        with open_weights(path) as weights:
+            assert weights.shapes == shapes_of(sources.own)
+            assert torch.equal(
+                weights.fetch("preprocess_model.out.bias"), sources.own["preprocess_model.out.bias"]
+            )
+
+    def test_no_code_is_run(self, sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(sources.folder)
+        for path in (sources.pickled("evil.ckpt", {"x": torch.zeros(1)}, hook=Payload()), Path("plain.ckpt")):
+            if not path.exists():
+                path.write_bytes(pickle.dumps({"state_dict": Payload()}))
+            try:
+                with open_weights(path) as weights:
+                    assert weights.shapes == {"x": (1,)}
+            except CheckpointError as error:
+                assert path.name in str(error)
+        assert not Path("run-by-pickle").exists()
+
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"weights"])
+    @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+    def test_files_that_are_no_weights(self, tmp_path: Path, content: bytes, suffix: str) -> None:
+        path = tmp_path / f"broken{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=path.name), open_weights(path):
+            pass
+
+    @pytest.mark.parametrize("content", [{"state_dict": {"x": 3}}, {"state_dict": {}}, [1, 2]])
+    def test_pickles_without_tensors(self, tmp_path: Path, content: object) -> None:
+        torch.save(content, tmp_path / "other.ckpt")
+        with pytest.raises(CheckpointError, match=r"other\.ckpt"), open_weights(tmp_path / "other.ckpt"):
+            pass
+
+
+class TestDownload:
+    def test_a_local_path_is_itself(self, tmp_path: Path) -> None:
+        assert download.locate(str(tmp_path), offline=True) == tmp_path
+
+    @pytest.mark.parametrize("place", ["missing.ckpt", "folder/missing.safetensors", "/no/such/folder"])
+    def test_a_missing_path_is_not_taken_for_a_hub_id(self, place: str) -> None:
+        with pytest.raises(
+            CheckpointError, match=r"no such file or folder; give .*v2-1_512-ema-pruned\.ckpt"
+        ):
+            download.locate(place, offline=True)
+
+    def test_the_extra_is_named_where_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+        with pytest.raises(CheckpointError, match=r"pip install 'rdeic\[sd\]'"):
+            download.locate(download.MIRROR, offline=True)
+
+    def test_offline_without_a_copy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("huggingface_hub")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with pytest.raises(CheckpointError, match=r"sd2-community/.* is not in the cache.*give"):
+            download.locate(download.MIRROR, offline=True)
