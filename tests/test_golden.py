@@ -26,7 +26,7 @@ from rdeic.nn.exact import exact_copy
 from rdeic.nn.rate import bits, likelihood
 from rdeic.training.config import LossWeights, TrainConfig
 from rdeic.training.contract import StageLoss
-from rdeic.training.relay_stages import FixedStepStage, IndependentStage
+from rdeic.training.relay_stages import Distortion, FixedStepStage, IndependentStage
 from rdeic.types import Compressed
 
 TOLERANCE = 1e-4  # of the largest magnitude
@@ -263,8 +263,9 @@ class TestTraining:
         assert_close(z_c, v["train_c_latent"])
         z_n = diffuse(z0, relay_noise(v["train_eps"], z_c, z0, start), alpha_bar)
         eps = model.predict_noise(z_n, torch.tensor([t]), compressed.features.guide)
-        parts = {"z_c": (1.0, squared(z_c, z0)), "z0": (1.0, squared(predict_z0(z_n, eps, alpha_bar), z0))}
-        loss = stage._objective(pixels, QUALITY, compressed, parts)
+        z0_hat = predict_z0(z_n, eps, alpha_bar)
+        parts = [Distortion("z_c", 1.0, squared(z_c, z0)), Distortion("z0", 1.0, squared(z0_hat, z0))]
+        loss = stage.objective(pixels, QUALITY, compressed, parts)
         assert_terms(
             loss, {"bpp": "V/l_bpp", "codebook": "V/l_emb", "z_c": "V/l_guide", "z0": "V/l_simple"}, wanted
         )
@@ -282,12 +283,13 @@ class TestTraining:
         z0_hat = sample(denoise, z_n, stage.steps, ddpm_mix, noises)
         x_hat = model.autoencoder.decode(z0_hat)
         assert squared(z0_hat, z0).item() == pytest.approx(wanted["V/l_simple"], rel=TOLERANCE)
-        parts = {
-            "z_c": (1.0, squared(z_c, z0)),
-            "mse": (1.0, squared(x_hat, pixels)),
-            "perceptual": (0.5, (x_hat - pixels).abs().mean(dim=(1, 2, 3))),  # what stood in for LPIPS
-        }
-        loss = stage._objective(pixels, QUALITY, compressed, parts)
+        stand_in = (x_hat - pixels).abs().mean(dim=(1, 2, 3))  # what the golden run took for LPIPS
+        parts = [
+            Distortion("z_c", 1.0, squared(z_c, z0)),
+            Distortion("mse", 1.0, squared(x_hat, pixels)),
+            Distortion("perceptual", 0.5, stand_in),
+        ]
+        loss = stage.objective(pixels, QUALITY, compressed, parts)
         names = {"bpp": "V/l_bpp", "codebook": "V/l_emb", "z_c": "V/l_guide"}
         assert_terms(loss, {**names, "mse": "V/l_mse", "perceptual": "V/l_lpips"}, wanted)
 

@@ -49,7 +49,7 @@ class _RateDistortion(PerceptualStage):
         noise = torch.rand(size, generator=generator, device=encoded.feature.device) - 0.5
         return self.model.compression(encoded.feature, quality, noise)
 
-    def _objective(
+    def objective(
         self, x: Tensor, quality: Tensor, compressed: Compressed, distortions: Sequence[Distortion]
     ) -> StageLoss:
         """bpp + L_cb + lambda_r * (weighted distortions); Eqs. 13 and 14."""
@@ -107,7 +107,7 @@ class IndependentStage(_RateDistortion):
             z_n, self.model.predict_noise(z_n, n, compressed.features.guide).float(), alpha_bar
         )
         weight = self.weights.latent
-        return self._objective(
+        return self.objective(
             x,
             quality,
             compressed,
@@ -144,7 +144,7 @@ class FixedStepStage(_RateDistortion):
         z0_hat = sample(denoise, z_n, self.steps, ddpm_mix, self._noises(z_c, generator))
         x_hat = self.model.autoencoder.decode(z0_hat).float()
         w = self.weights
-        return self._objective(
+        return self.objective(
             x,
             quality,
             compressed,
