@@ -14,6 +14,7 @@ import torch
 from conftest import TINY, likely_y, lively_entropy_model
 from torch import Tensor, nn
 
+import rdeic.nn.exact as exact_module
 from rdeic.entropy import tables
 from rdeic.errors import CheckpointError
 from rdeic.latent_codec import EntropyModel, decode_y, encode_y, quantise_all
@@ -150,6 +151,15 @@ def test_memory_format_changes_no_bit(exact: EntropyModel) -> None:
     y = uniform((3, 16, 12, 16), 6.0, seed=9)
     walked = quantise_all(exact, y, plain.contiguous(memory_format=torch.channels_last))
     assert torch.equal(walked.params.mu, quantise_all(exact, y, plain).params.mu)
+
+
+def test_a_large_picture_in_strips_gives_the_bits_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv = ExactConv2d(nn.Conv2d(3, 4, 5, padding=2))
+    x = uniform((2, 3, 11, 7), 9.0, 3)
+    whole = conv(x)
+    for values in (1, 2 * 75 * 7 * 4):  # a row at a time; four, which leaves a shorter last strip
+        monkeypatch.setattr(exact_module, "STRIP_VALUES", values)
+        assert torch.equal(conv(x), whole)
 
 
 def test_a_picture_in_a_batch_gives_the_bits_it_gives_alone(exact: EntropyModel) -> None:

@@ -107,7 +107,7 @@ class TestStrictness:
 
     FAULTS: Mapping[str, Callable[[State, str], State]] = {
         "missing": lambda state, key: without(state, key),
-        "unexpected": lambda state, key: {**state, f"{key}_": state[key]},
+        "unexpected": lambda state, key: {**state, f"{key}_": state[key].clone()},
         "renamed": lambda state, key: {**without(state, key), f"{key}_": state[key]},
         "misshaped": lambda state, key: {**state, key: torch.zeros(2, *state[key].shape)},
     }
@@ -351,14 +351,12 @@ class TestPickles:
 
     def test_no_code_is_run(self, sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(sources.folder)
-        for path in (sources.pickled("evil.ckpt", {"x": torch.zeros(1)}, hook=Payload()), Path("plain.ckpt")):
-            if not path.exists():
-                path.write_bytes(pickle.dumps({"state_dict": Payload()}))
-            try:
-                with open_weights(path) as weights:
-                    assert weights.shapes == {"x": (1,)}
-            except CheckpointError as error:
-                assert path.name in str(error)
+        Path("plain.ckpt").write_bytes(pickle.dumps({"state_dict": Payload()}, protocol=2))
+        evil = sources.pickled("evil.ckpt", {"x": torch.zeros(1)}, hook=Payload())
+        with open_weights(evil) as weights:  # the hook becomes an object that does nothing
+            assert weights.shapes == {"x": (1,)}
+        with pytest.raises(CheckpointError, match=r"plain\.ckpt"), open_weights(Path("plain.ckpt")):
+            pass
         assert not Path("run-by-pickle").exists()
 
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"weights"])

@@ -27,6 +27,7 @@ from rdeic.model import Rdeic
 FOLDER = Path(os.environ.get("RDEIC_GOLDEN_FULL", "not set"))
 
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),  # in the folder's script
     pytest.mark.slow,
     pytest.mark.skipif(not FOLDER.is_dir(), reason="RDEIC_GOLDEN_FULL does not name the recorded results"),
 ]

@@ -27,6 +27,7 @@ from rdeic.nn.quality import QualityTable
 ACTIVATION_BITS = 10
 WEIGHT_BITS = 14
 LIMIT = 2.0**11  # of an activation's magnitude
+STRIP_VALUES = 2**22  # unfolded at a time: 32 MiB
 GELU_RANGE = 8  # beyond it GELU is the identity or zero to within the grid
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -59,9 +60,20 @@ class ExactConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.clamp(-LIMIT, LIMIT)  # sums of activations may have left the range
-        columns = x.flatten(2) if self.kernel == (1, 1) else F.unfold(x, self.kernel, padding=self.padding)
-        product = torch.matmul(self.weight, columns) + self.bias[:, None]  # (B, out, HW)
-        return snap(product).unflatten(2, x.shape[2:])
+        if self.kernel == (1, 1):
+            return snap(torch.matmul(self.weight, x.flatten(2)) + self.bias[:, None]).unflatten(
+                2, x.shape[2:]
+            )
+        height, rows = x.shape[2], max(1, STRIP_VALUES // (x.shape[0] * self.weight.shape[1] * x.shape[3]))
+        margin = 2 * self.padding
+        x = F.pad(x, (self.padding,) * 4)
+        tops = range(0, height, rows)
+        return torch.cat([self._strip(x[:, :, top : top + rows + margin]) for top in tops], dim=2)
+
+    def _strip(self, x: Tensor) -> Tensor:
+        """Rows with their margin. Unfolding a whole large picture would take gigabytes."""
+        product = torch.matmul(self.weight, F.unfold(x, self.kernel)) + self.bias[:, None]  # (B, out, hw)
+        return snap(product).unflatten(2, (-1, x.shape[3] - 2 * self.padding))
 
 
 class ExactLeakyReLU(nn.Module):
