@@ -10,9 +10,10 @@ from golden_set import load
 from test_golden import assert_close
 from torch import Tensor, nn
 
+from rdeic.checkpoints import Shape
 from rdeic.foreign import hub, text
 from rdeic.foreign.convert import our_shapes
-from rdeic.foreign.keys import Part, Shape, locate
+from rdeic.foreign.keys import Part, locate
 from rdeic.model import Rdeic
 
 diffusers = pytest.importorskip("diffusers")

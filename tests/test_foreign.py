@@ -17,10 +17,10 @@ from test_golden import assert_close
 from torch import Tensor
 
 import rdeic
+from rdeic import cli, registry
 from rdeic import config as configs
-from rdeic import registry
 from rdeic.checkpoints import load_model, shapes_of
-from rdeic.errors import CheckpointError, ConfigError
+from rdeic.errors import CheckpointError, ConfigError, ModelMismatchError
 from rdeic.foreign import download, hub, importer, text
 from rdeic.foreign.convert import convert_state, our_shapes
 from rdeic.foreign.keys import Part, locate
@@ -115,7 +115,7 @@ class TestStrictness:
     @staticmethod
     def sample(state: State, prefix: str) -> list[str]:
         keys = sorted(key for key in state if key.startswith(prefix))
-        return keys[:: max(1, len(keys) // 6)]
+        return keys[1 :: max(1, len(keys) // 4)]
 
     def demand(self, state: State, prefix: str, fault: str, check: Callable[[State], object]) -> None:
         for key in self.sample(state, prefix):
@@ -195,7 +195,7 @@ def hub_state(state: State, parts: list[Part], prefix: str) -> State:
 
 def hub_folder(sources: Sources, old_attention: bool = False) -> Path:
     """Stable Diffusion as a repository on the hub has it."""
-    ours = convert_state({**sources.stable_diffusion, **sources.own}, CONFIG)
+    ours = convert_state(GOLDEN.state, CONFIG)
     old = ["encoder.mid_block.attentions.0.query.weight"] if old_attention else []
     parts = {
         hub.UNET: hub_state(ours, hub.unet(CONFIG.unet), "unet."),
@@ -281,9 +281,29 @@ class TestImport:
         a, b = (load_model(one, "cpu") for one in registry.rates(folder))
         assert a[1] != b[1]
         assert torch.equal(a[0].unet.conv_out.weight, b[0].unet.conv_out.weight)
-        assert not torch.equal(a[0].control.to_encoder[0].weight, b[0].control.to_encoder[0].weight)
+        states, key = [one.control.state_dict() for one in (a[0], b[0])], "to_encoder.0.weight"
+        assert not torch.equal(states[0][key], states[1][key])
         alone = registry.describe(registry.rates(folder)[0]).weight_bytes
         assert registry.describe(folder).weight_bytes < 1.5 * alone
+
+    def test_the_quality_picks_the_nearest_rate_and_the_file_names_it(
+        self, sources: Sources, photo: Any
+    ) -> None:
+        coarse, fine = sources.own, {**sources.own, "control_model.scale_list": torch.ones(25)}
+        low, high = sources.pickled("low.ckpt", coarse), sources.pickled("high.ckpt", fine)
+        folder = sources.import_(sources.safetensors, "out", low, high)
+        codec = rdeic.load(folder, device="cpu")
+        prints = [registry.fingerprint(one).hex() for one in registry.rates(folder)]
+        blobs = [codec.compress(photo, quality=quality) for quality in (0, 49, 51, 100)]
+        found = [rdeic.inspect(blob) for blob in blobs]
+        assert [info.fingerprint for info in found] == [prints[0], prints[0], prints[1], prints[1]]
+        assert [info.quality for info in found] == [0, 0, 100, 100]
+        pictures = [codec.decompress(blob) for blob in blobs[1:3]]
+        assert pictures[0].tobytes() != pictures[1].tobytes()  # the same latent, another control network
+        alone = rdeic.load(registry.rates(folder)[1], device="cpu")
+        assert alone.decompress(blobs[2]).tobytes() == pictures[1].tobytes()
+        with pytest.raises(ModelMismatchError, match=prints[1]):
+            alone.decompress(blobs[0])
 
     def test_the_model_of_one_rate_is_the_same_alone_and_among_others(self, sources: Sources) -> None:
         finer = sources.pickled("rdeic_1.ckpt", {**sources.own, "control_model.scale_list": torch.ones(25)})
@@ -326,6 +346,32 @@ class TestImport:
         (folder / registry.INDEX_FILE).write_text(json.dumps({"weight_map": []}))
         with pytest.raises(ConfigError, match="not an index of weights"):
             load_model(folder, "cpu")
+
+
+class TestCommand:
+    def run(self, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> object:
+        monkeypatch.setattr(sys, "argv", ["rdeic", "import-checkpoint", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return exit_.value.code
+
+    def test_from_files_to_a_model_folder(
+        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings, out = sources.folder / "config.json", sources.folder / "out"
+        settings.write_text(configs.to_json(CONFIG))
+        places = ("--sd", sources.safetensors, "--rdeic", sources.rdeic, "-o", out)
+        assert self.run(monkeypatch, *places, "--config", settings) == 0
+        assert registry.fingerprint(out).hex() in capsys.readouterr().out
+        assert registry.describe(out).config == CONFIG
+
+    def test_weights_of_other_widths_are_a_failure_in_one_line(
+        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        places = ("--sd", sources.safetensors, "--rdeic", sources.rdeic, "-o", sources.folder / "out")
+        assert self.run(monkeypatch, *places) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "rdeic_2.ckpt does not fit" in line and "misshaped: control_model." in line
 
 
 class Callback:
@@ -374,6 +420,17 @@ class TestPickles:
             pass
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub's library."""
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
 class TestDownload:
     def test_a_local_path_is_itself(self, tmp_path: Path) -> None:
         assert download.locate(str(tmp_path), offline=True) == tmp_path
@@ -390,8 +447,21 @@ class TestDownload:
         with pytest.raises(CheckpointError, match=r"pip install 'rdeic\[sd\]'"):
             download.locate(download.MIRROR, offline=True)
 
-    def test_offline_without_a_copy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        pytest.importorskip("huggingface_hub")
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-        with pytest.raises(CheckpointError, match=r"sd2-community/.* is not in the cache.*give"):
+    def test_offline_without_a_copy(self, hub_cache: Path) -> None:
+        with pytest.raises(CheckpointError, match=r"sd2-community/.* is not in the cache.*; give"):
             download.locate(download.MIRROR, offline=True)
+
+    @pytest.mark.parametrize("revision", ["", "@main", f"@{COMMIT}"])
+    def test_offline_with_a_copy(self, hub_cache: Path, revision: str) -> None:
+        repository = hub_cache / "models--sd2-community--stable-diffusion-2-1-base"
+        (repository / "snapshots" / COMMIT / "unet").mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(COMMIT)
+        found = download.locate(download.MIRROR + revision, offline=True)
+        assert found == repository / "snapshots" / COMMIT
+
+    def test_a_hub_out_of_reach(self, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        with pytest.raises(CheckpointError, match=r"sd2-community/.*v2-1_512-ema-pruned\.ckpt"):
+            download.locate(download.MIRROR, offline=False)

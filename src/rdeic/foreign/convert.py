@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from rdeic.checkpoints import Shape, require_fit
+from rdeic.checkpoints import Shape, require_fit, shapes_of
 from rdeic.config import ModelConfig
 from rdeic.foreign import original
 from rdeic.foreign.keys import Foreign, locate
@@ -18,11 +20,12 @@ SCALES = f"{original.CONTROL}.scale_list"  # a factor for each connection of the
 Fetch = Callable[[str], Tensor]
 
 
-def our_shapes(config: ModelConfig) -> dict[str, Shape]:
+@functools.lru_cache(maxsize=1)
+def our_shapes(config: ModelConfig) -> Mapping[str, Shape]:
     """Every tensor of a model that a checkpoint holds; the text context is computed instead."""
     with torch.device("meta"):
         state = Rdeic(config).state_dict()
-    return {key: tuple(value.shape) for key, value in state.items() if key != "context"}
+    return MappingProxyType({key: shape for key, shape in shapes_of(state).items() if key != "context"})
 
 
 def convert_state(foreign: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -31,8 +34,7 @@ def convert_state(foreign: Mapping[str, Tensor], config: ModelConfig) -> dict[st
     Raises CheckpointError that lists missing, unexpected and misshaped keys.
     """
     located = locate(our_shapes(config), original.stable_diffusion(config) + original.authors(config))
-    found = {name: tuple(value.shape) for name, value in foreign.items()}
-    require_complete(located, config, found, "the checkpoint")
+    require_complete(located, config, shapes_of(foreign), "the checkpoint")
     return {key: value_of(key, place, foreign.__getitem__, config) for key, place in located.items()}
 
 
