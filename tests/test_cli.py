@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import rdeic
-from rdeic import cli, container, images
+from rdeic import cli, container, images, registry
 
 
 class Outcome(NamedTuple):
@@ -303,8 +303,37 @@ def test_info_in_words_and_in_json(program: Program, picture: Path, model: tuple
     assert [json.loads(line) for line in lines] == [{"file": "x.rdeic", **found._asdict(), "bpp": found.bpp}]
 
 
-def test_models_version_and_help_say_something(program: Program) -> None:
-    assert program("models").out
+def test_models_are_found_by_name_in_the_users_folder(
+    program: Program, picture: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = registry.fingerprint(tiny_folder).hex()
+    line = (
+        f"tiny  {fingerprint}  {registry.describe(tiny_folder).weight_bytes / 1e6:.1f} MB  quality 0 to 100"
+    )
+    monkeypatch.delenv("RDEIC_MODELS", raising=False)
+    assert line not in program("models").out.decode()
+    assert line in program("models", tiny_folder).out.decode()
+    failed = program("compress", picture, "--model", "tiny")
+    assert (failed.code, "RDEIC_MODELS" in failed.err) == (1, True)
+    monkeypatch.setenv("RDEIC_MODELS", str(tiny_folder.parent))
+    assert line in program("models").out.decode()
+    assert program("compress", picture, "--model", "tiny", "-o", "x.rdeic").code == 0
+    assert program("decompress", "x.rdeic", "-o", "x.png").code == 0  # the file says by which model
+
+
+def test_models_lists_the_others_beside_a_broken_one(
+    program: Program, tmp_path: Path, tiny_folder: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / registry.CONFIG_FILE).write_text("{}")
+    listed = program("models", "broken", tiny_folder, "missing")
+    assert listed.code == 1
+    assert [line.partition("  ")[0] for line in listed.out.decode().splitlines()][-1] == "tiny"
+    assert len(listed.failures) == 2
+    assert "broken" in listed.failures[0] and "missing" in listed.failures[1]
+
+
+def test_version_and_help_say_something(program: Program) -> None:
     assert program("--version").out.decode() == f"rdeic {rdeic.__version__}\n"
     listed = program("--help").out.decode()
     assert all(command in listed for command in ("compress", "decompress", "info", "models", "train"))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import TINY, save_random_model
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import rdeic
 from rdeic import container, images, registry
@@ -188,6 +189,16 @@ def test_broken_weights_are_a_checkpoint_error(
     (tmp_path / registry.CONFIG_FILE).write_text("{}")
     with pytest.raises(rdeic.ConfigError, match=r"config\.json: .*missing settings"):
         rdeic.load(tmp_path)
+
+
+def test_overflow_is_an_error_and_no_black_picture(photo: images.Picture, tmp_path: Path) -> None:
+    folder = save_random_model(TINY, tmp_path / "tiny", seed=0)
+    weights = load_file(folder / registry.WEIGHTS_FILE)
+    weights["unet.conv_out.bias"].fill_(math.inf)
+    save_file(weights, folder / registry.WEIGHTS_FILE)
+    codec = rdeic.load(folder, "cpu")
+    with pytest.raises(rdeic.CheckpointError, match=r"tiny overflows in float32; try .*--precision fp32"):
+        codec.decompress(codec.compress(photo))
 
 
 def test_every_truncation_and_resealed_damage_is_a_format_error(tiny: Codec, photo: images.Picture) -> None:

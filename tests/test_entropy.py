@@ -68,9 +68,11 @@ def test_scale_index_takes_the_smallest_scale_not_below() -> None:
     assert scale_index(SCALES).tolist() == list(range(64))
     assert scale_index(np.nextafter(SCALES[:-1], np.inf)).tolist() == list(range(1, 64))
     assert scale_index(np.array([[0.0, 1e-30], [1e9, np.inf]])).tolist() == [[0, 0], [63, 63]]
-    sigma = np.geomspace(0.05, 400, 1001)
-    counted = (sigma[:, None] > scale_thresholds()).sum(axis=1)
-    assert (scale_index(sigma) == counted).all()
+    grid = np.arange(-4096, 2**18, 7) / 1024  # what the exact networks give
+    limits = [np.nextafter(SCALES, 0), 2.0 ** np.arange(-4, 9), np.nextafter(2.0 ** np.arange(-4, 9), 0)]
+    for sigma in (np.geomspace(0.05, 400, 10_001), grid, *limits):
+        counted = (sigma[:, None] > scale_thresholds()).sum(axis=1)
+        assert (scale_index(sigma) == counted).all()
 
 
 def test_pmf_refuses_an_index_outside_the_table() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 import rdeic
 from rdeic import cli, registry
 from rdeic import config as configs
-from rdeic.checkpoints import load_model, shapes_of
+from rdeic.checkpoints import load_model, shapes_of, stored_precision
 from rdeic.errors import CheckpointError, ConfigError, ModelMismatchError
 from rdeic.foreign import download, hub, importer, text
 from rdeic.foreign.convert import convert_state, our_shapes
@@ -267,6 +267,26 @@ class TestImport:
         assert all(torch.equal(state[key], value) for key, value in expected.items())
         assert fingerprint == registry.fingerprint(folder) and len(fingerprint) == 4
 
+    def test_weights_stay_as_narrow_as_they_are_stored(self, sources: Sources) -> None:
+        for stored, dtype in (("fp16", torch.float16), ("fp32", torch.float32)):
+            folder = sources.import_(sources.safetensors, stored, precision=stored)
+            assert stored_precision(folder) == dtype  # what a GPU computes in
+            assert load_model(folder, "cpu")[0].precision == torch.float32
+        model, _ = load_model(sources.folder / "fp16", "cpu", precision=torch.float16)
+        widened = load_model(sources.folder / "fp16", "cpu")[0].state_dict()
+        for name, value in model.state_dict().items():
+            assert torch.equal(value.float(), widened[name])
+        assert model.unet.conv_out.weight.dtype == torch.float16
+
+    def test_a_sibling_shares_memory_and_precision(self, sources: Sources) -> None:
+        finer = sources.pickled("rdeic_1.ckpt", sources.own)
+        folders = registry.rates(sources.import_(sources.safetensors, "out", finer, sources.rdeic))
+        first, _ = load_model(folders[0], "cpu", precision=torch.bfloat16)
+        second, _ = load_model(folders[1], "cpu", sibling=first)
+        for part in ("unet.conv_out.weight", "autoencoder.decoder.conv_in.weight"):
+            assert second.get_parameter(part).data_ptr() == first.get_parameter(part).data_ptr()
+        assert second.control.to_middle.weight.dtype == torch.bfloat16
+
     def test_files_made_with_it_name_it_and_decode(self, sources: Sources, photo: Any) -> None:
         folder = sources.import_(sources.safetensors, "out")
         codec = rdeic.load(folder, device="cpu")
@@ -349,8 +369,10 @@ class TestImport:
 
 
 class TestCommand:
-    def run(self, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> object:
-        monkeypatch.setattr(sys, "argv", ["rdeic", "import-checkpoint", *map(str, arguments)])
+    def run(
+        self, monkeypatch: pytest.MonkeyPatch, *arguments: object, command: str = "import-checkpoint"
+    ) -> object:
+        monkeypatch.setattr(sys, "argv", ["rdeic", command, *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
             cli.main()
         return exit_.value.code
@@ -364,6 +386,19 @@ class TestCommand:
         assert self.run(monkeypatch, *places, "--config", settings) == 0
         assert registry.fingerprint(out).hex() in capsys.readouterr().out
         assert registry.describe(out).config == CONFIG
+
+    def test_models_shows_each_rate(
+        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        finer = sources.pickled("finer.ckpt", {**sources.own, "control_model.scale_list": torch.ones(25)})
+        folder = sources.import_(sources.safetensors, "both", sources.rdeic, finer)
+        assert self.run(monkeypatch, folder, command="models") == 0
+        *_, model, low, high = capsys.readouterr().out.splitlines()
+        assert f"{registry.describe(folder).weight_bytes / 1e6:.1f} MB  2 fixed rates" in model
+        for line, rate, quality in zip((low, high), registry.rates(folder), ("0", "100"), strict=True):
+            own = sum(path.stat().st_size for path in rate.glob("rate-*")) / 1e6
+            fingerprint = registry.fingerprint(rate).hex()
+            assert line == f"  quality {quality}  {fingerprint}  {own:.1f} MB  {rate.name}"
 
     def test_weights_of_other_widths_are_a_failure_in_one_line(
         self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -45,6 +45,7 @@ CONFIG = TrainConfig(
     validation_images=2,
     checkpoint_every=2,
     keep_last=2,
+    rounded_rate=False,
     train_decoder=False,
     perceptual="",
     loss=LossWeights(kl=0.0, lambda_min=0.0, lambda_max=0.0, mse=1.0, perceptual=0.0, latent=0.0),
@@ -374,7 +375,7 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
     for old, new, complaint in (
         ("batch = ", "batsch = ", "batsch"),
         ('precision = "bf16"', 'precision = "fp8"', "precision must be one of fp32, bf16"),
-        ("crop = 256", "crop = 250", "crop must be a multiple of 64"),
+        ("crop = 128", "crop = 130", "crop must be a multiple of 64"),
         ("kl = 0.0", "kl = -1.0", r"loss\.kl must be at least 0"),
         ("[loss]", "[loss", "not valid TOML"),
     ):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from rdeic import registry
@@ -18,6 +20,7 @@ from rdeic.model import Rdeic
 
 Shape = tuple[int, ...]
 
+_SAMPLE = "unet.conv_out.weight"  # one of those that `Rdeic.set_precision` is about
 _LISTED = 8  # keys named in an error before the rest is counted
 
 
@@ -34,48 +37,76 @@ def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
     return (value.to(dtype) if value.is_floating_point() else value).contiguous()
 
 
-def load_model(folder: Path, device: torch.device | str, sibling: Rdeic | None = None) -> tuple[Rdeic, bytes]:
-    """The model in `folder`, float32 and ready to code, and its fingerprint.
+def load_model(
+    folder: Path,
+    device: torch.device | str,
+    sibling: Rdeic | None = None,
+    precision: torch.dtype | None = None,
+) -> tuple[Rdeic, bytes]:
+    """The model in `folder`, ready to code, and its fingerprint.
 
-    `sibling` is another rate of the same model on the same device: what lies outside `folder` is shared with it.
+    `precision` is that of `Rdeic.set_precision`; None means as the weights are stored, but float32 on the CPU.
+    `sibling` is another rate of the same model on the same device: what lies outside
+    `folder` is shared with it, and so is its precision.
 
     Raises ConfigError for a folder that is no model, CheckpointError for weights that do not fit its configuration.
     """
-    model = _assembled(folder, sibling)
-    model.to(device, memory_format=torch.channels_last).prepare()  # type: ignore[call-overload]
-    return model, registry.fingerprint(folder)
-
-
-def _assembled(folder: Path, sibling: Rdeic | None) -> Rdeic:
-    """The model as stored. A function of its own, so that moving it elsewhere does not hold two copies in memory."""
+    if sibling is not None:
+        precision = sibling.precision
+    elif precision is None:
+        precision = torch.float32 if torch.device(device).type == "cpu" else stored_precision(folder)
     with torch.device("meta"):
-        model = Rdeic(registry.describe(folder).config)
+        model = Rdeic(registry.describe(folder).config).set_precision(precision)
+    expected = model.state_dict()
     state: dict[str, Tensor] = {}
     for path in registry.weight_files(folder):
         if sibling is None or path.parent.resolve() == folder.resolve():
-            state |= _read(path)
+            state |= _read(path, expected, torch.device(device))
         else:
             state |= _like(path, sibling)
-    require_fit(shapes_of(model.state_dict()), shapes_of(state), str(folder))
+    require_fit(shapes_of(expected), shapes_of(state), str(folder))
     model.load_state_dict(state, assign=True)
-    return model
+    return model.prepare(), registry.fingerprint(folder)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file, floating-point ones as float32."""
-    try:
-        state = load_file(str(path))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read as weights: {error}") from error
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+def stored_precision(folder: Path) -> torch.dtype:
+    """That of the noise estimator's weights in `folder`. Raises ConfigError and CheckpointError."""
+    for path in registry.weight_files(folder):
+        with _opened(path) as file:
+            if _SAMPLE in file.keys():  # noqa: SIM118
+                dtype: torch.dtype = file.get_tensor(_SAMPLE).dtype
+                return dtype
+    raise CheckpointError(f"{folder} does not fit the network; 1 missing: {_SAMPLE}")
+
+
+def _read(path: Path, expected: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The tensors of one file on `device`, those of `expected` in the precision they have there."""
+    with _opened(path) as file:
+        return {
+            key: _placed(file.get_tensor(key), expected[key].dtype if key in expected else None, device)
+            for key in file.keys()  # noqa: SIM118
+        }
+
+
+def _placed(value: Tensor, dtype: torch.dtype | None, device: torch.device) -> Tensor:
+    """At once as the model needs it: converting a whole model later would hold it twice."""
+    if value.dim() == 4:
+        return value.to(device, dtype, memory_format=torch.channels_last)
+    return value.to(device, dtype)
 
 
 def _like(path: Path, sibling: Rdeic) -> dict[str, Tensor]:
     """What is in the file `path`, taken from a model that has read it."""
     known = sibling.state_dict()
+    with _opened(path) as file:
+        return {key: known[key] for key in file.keys() if key in known}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(str(path), framework="pt") as file:
-            return {key: known[key] for key in file.keys() if key in known}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read as weights: {error}") from error
 

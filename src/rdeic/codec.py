@@ -23,7 +23,7 @@ from rdeic import container, images, rate, registry
 from rdeic.config import ModelConfig
 from rdeic.container import Header, RdeicFile
 from rdeic.entropy import indices
-from rdeic.errors import ConfigError, FileFormatError, ImageError, ModelMismatchError
+from rdeic.errors import CheckpointError, ConfigError, FileFormatError, ImageError, ModelMismatchError
 from rdeic.info import Blob, parse, read_blob
 from rdeic.types import CodedLatent
 
@@ -116,7 +116,7 @@ class Codec:
         `steps` is the number of denoising steps, 1 to the model's relay start; None: as many as the file says.
 
         Raises FileFormatError, ModelMismatchError if another model made the file, ConfigError for settings out of
-        range, CheckpointError for broken weights.
+        range, CheckpointError for broken weights and for values that the GPU's precision cannot hold.
         """
         relay_start = self.config.diffusion.relay_start
         if not 0 <= detail <= MAX_DETAIL:
@@ -183,7 +183,7 @@ class Codec:
             with torch.inference_mode():
                 coded = model.encode(analysed(rate), quality)
             packed = indices.pack_indices(coded.hyper_indices, self.config.compression.codebook_size)
-            header = Header(fingerprint, width, height, quality, self.config.diffusion.default_steps, seed)
+            header = Header(fingerprint, width, height, quality, model.config.diffusion.default_steps, seed)
             return container.pack(RdeicFile(header, packed + coded.y_stream))
 
         return make
@@ -216,6 +216,11 @@ def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, st
     with torch.inference_mode():
         features = model.decode(coded, header.quality)
         x = model.restore(features, _noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
+        if not x.isfinite().all():
+            raise CheckpointError(
+                f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
+                "try --device cpu, or import it again with --precision fp32"
+            )
         x = x[0, :, : header.height, : header.width]
         pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, height, width)
         return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))

@@ -6,7 +6,8 @@ z_N = sqrt(ab_N) z_c + sqrt(1 - ab_N) eps --L steps of eps_theta--> z0_hat --D--
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import RELAY_DDPM, Sampler, alpha_bars, spaced_schedule, spaced_steps
 from rdeic.latent_codec import EntropyModel, decode_y, encode_y, quantise_all
 from rdeic.nn.autoencoder import Autoencoder
-from rdeic.nn.blocks import conv3x3
+from rdeic.nn.blocks import CrossAttention, conv3x3
 from rdeic.nn.control import ControlNetwork
 from rdeic.nn.exact import exact_copy
 from rdeic.nn.quality import QualityTable
@@ -87,15 +88,58 @@ class Rdeic(nn.Module):
         self.alpha_bar = alpha_bars(config.diffusion)
         text = config.unet.context_channels
         self.register_buffer("context", torch.zeros(1, CONTEXT_TOKENS, text) if text else None)
-        self._exact: tuple[
-            EntropyModel, ...
-        ] = ()  # in a tuple: no part of the state, never cast with the rest
+        # Empty until `prepare`. In a tuple: no part of the state, never cast with the rest.
+        self._exact: tuple[EntropyModel, ...] = ()
 
     def prepare(self) -> Rdeic:
-        """Freeze for inference and derive the exact coding networks from the weights."""
+        """Freeze for inference and derive from the weights what it needs, until they may change.
+
+        That is the exact coding networks and the keys and values of the text context. `train` and `load_state_dict`
+        drop them.
+        """
         self.eval().requires_grad_(False)
+        self._fix_context(self.context)
         self._exact = (exact_copy(self.compression.entropy),)
         return self
+
+    def train(self, mode: bool = True) -> Rdeic:
+        if mode:
+            self._outdate()
+        return super().train(mode)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        self._outdate()
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _outdate(self) -> None:
+        self._fix_context(None)
+        self._exact = ()
+
+    def _fix_context(self, context: Tensor | None) -> None:
+        for layer in self.modules():
+            if isinstance(layer, CrossAttention):
+                layer.fix_context(context)
+
+    def set_precision(self, dtype: torch.dtype) -> Rdeic:
+        """Compute in `dtype` what comes after the bits and costs most: noise estimator, control network, D.
+
+        What makes and reads bits stays float32: a file must not depend on it, and the exact coding networks are
+        derived from those weights. So do the time embedding and all arithmetic of the sampler. Norms and attention
+        sum up in float32 by themselves.
+        """
+        autoencoder = self.autoencoder
+        for part in (self.unet, self.control, autoencoder.post_quant_conv, autoencoder.decoder):
+            part.to(dtype)
+        for encoder in (self.unet.encoder, self.control.encoder):
+            encoder.time_embed.float()
+        return self
+
+    @property
+    def precision(self) -> torch.dtype:
+        """See `set_precision`."""
+        return self.unet.conv_out.weight.dtype
 
     # -- picture -> bits
 
@@ -145,14 +189,24 @@ class Rdeic(nn.Module):
         return self.autoencoder.decode(sample(denoise, z_n, schedule, sampler.rule, noises))
 
     def predict_noise(self, z_n: Tensor, t: Tensor, guide: Tensor, detail: float = 1.0) -> Tensor:
-        """eps_hat of Eq. 15: z_n (B, C, h, w), timestep indices t (B,). The second pass runs only where it counts."""
-        context = None if self.context is None else self.context.expand(z_n.shape[0], -1, -1)
+        """eps_hat of Eq. 15, in z_n's precision: z_n (B, C, h, w), timestep indices t (B,).
+
+        The second pass runs only where it counts.
+        """
+        z, context = z_n.to(self.precision), self._context(z_n.shape[0])
         if detail == 0.0:
-            return self.unet(z_n, t, context)
-        eps_theta: Tensor = self.unet(z_n, t, context, self.control(z_n, guide, t, context))
+            return self.unet(z, t, context).to(z_n.dtype)
+        control = self.control(z, guide.to(self.precision), t, context)
+        eps_theta: Tensor = self.unet(z, t, context, control).to(z_n.dtype)
         if detail == 1.0:
             return eps_theta
-        return guide_detail(self.unet(z_n, t, context), eps_theta, detail)
+        return guide_detail(self.unet(z, t, context).to(z_n.dtype), eps_theta, detail)
+
+    def _context(self, batch: int) -> Tensor | None:
+        """For the networks: None where there is none, or where they know it already."""
+        if self.context is None or self._exact:
+            return None
+        return self.context.to(self.precision).expand(batch, -1, -1)
 
     @property
     def exact(self) -> EntropyModel:

@@ -1,4 +1,4 @@
-"""Which models are installed: folders with `config.json` and weights. No torch.
+"""Which models are installed: folders with `config.json` and weights, in the package and in RDEIC_MODELS. No torch.
 
 The weights are one file, or several and an index (an imported model). A folder may also hold one such model for each
 of several rates, in folders of their own that `rates.json` lists; these share files through their indexes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 RATES_FILE = "rates.json"
+MODELS_VARIABLE = "RDEIC_MODELS"  # of the environment: the user's folder of model folders
 _PACKAGED = Path(__file__).with_name("weights")
 
 
@@ -32,9 +34,16 @@ class Installed(NamedTuple):
     weight_bytes: int
 
 
+def folders() -> list[Path]:
+    """What looks like a model folder in the package and in the folder that RDEIC_MODELS names, by name."""
+    own = os.environ.get(MODELS_VARIABLE)
+    places = [_PACKAGED, Path(own)] if own else [_PACKAGED]
+    return [path.parent for place in places for path in sorted(place.glob(f"*/{CONFIG_FILE}"))]
+
+
 def installed() -> list[Installed]:
-    """The models in the package, by name. Raises ConfigError if one of them has a broken configuration."""
-    return [describe(path.parent) for path in sorted(_PACKAGED.glob(f"*/{CONFIG_FILE}"))]
+    """The models in `folders`. Raises ConfigError if one of them is broken."""
+    return [describe(folder) for folder in folders()]
 
 
 def find(model: str | Path) -> Path:
@@ -42,14 +51,16 @@ def find(model: str | Path) -> Path:
 
     Raises ConfigError, listing what is installed, if there is neither.
     """
-    for folder in (_PACKAGED / model, Path(model)):
+    known = folders()
+    for folder in (*(one for one in known if one.name == str(model)), Path(model)):
         if (folder / CONFIG_FILE).is_file() and any(
             (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE, RATES_FILE)
         ):
             return folder
-    names = ", ".join(path.parent.name for path in sorted(_PACKAGED.glob(f"*/{CONFIG_FILE}"))) or "none"
+    names = ", ".join(folder.name for folder in known) or "none"
     raise ConfigError(
-        f"no model {str(model)!r}: give an installed one ({names}) or a folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        f"no model {str(model)!r}: give an installed one ({names}), a folder with {CONFIG_FILE} and weights, "
+        f"or set {MODELS_VARIABLE} to the folder that it is in"
     )
 
 
@@ -62,6 +73,15 @@ def rates(folder: Path) -> list[Path]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{path}: expected a list of folders")
     return [folder / name for name in names]
+
+
+def own_bytes(rate: Path) -> int:
+    """Size of the weights in a rate's own folder, not shared with other rates. Raises ConfigError."""
+    own = (path for path in weight_files(rate) if path.parent.resolve() == rate.resolve())
+    try:
+        return sum(path.stat().st_size for path in own)
+    except OSError as error:
+        raise ConfigError(f"{rate} is not a model folder: {error}") from error
 
 
 class Index(NamedTuple):

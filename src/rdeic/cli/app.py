@@ -130,11 +130,15 @@ def info(
 
 
 @app.command()
-def models() -> None:
-    """List the installed models."""
+def models(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="DIR", help="Further model folders.", show_default=False)
+    ] = None,
+) -> None:
+    """List the installed models, in the package and in the folder RDEIC_MODELS, with sizes and rates."""
     from rdeic.cli import listing
 
-    listing.models()
+    listing.models(folders or [])
 
 
 @app.command()

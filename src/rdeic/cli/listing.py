@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import typer
 
@@ -38,15 +39,39 @@ def info(arguments: list[str], as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def models() -> None:
-    """One line on stdout for each installed model."""
-    found = registry.installed()
-    for model in found:
-        folders = registry.rates(model.folder)
-        levels = model.config.compression.quality_levels
-        several = f"{len(folders)} fixed rates" if len(folders) > 1 else "one fixed rate"
-        size = f"{model.weight_bytes / 1e6:.1f} MB"
-        prints = " ".join(registry.fingerprint(folder).hex() for folder in folders)
-        print(f"{model.name}  {prints}  {size}  {'quality 0 to 100' if levels else several}  {model.folder}")
-    if not found:
-        print("no model is installed; pass a model folder with --model DIR")
+def models(arguments: list[Path]) -> None:
+    """What is known of each installed model and each given folder, on stdout. Raises typer.Exit(1) for a broken one."""
+    folders = [*registry.folders(), *arguments]
+    broken = False
+    for folder in folders:
+        try:
+            lines = _describe(folder)
+        except RdeicError as error:
+            broken = True
+            fail(explain(error))
+            continue
+        print(*lines, sep="\n")
+    if not folders:
+        print(f"no model is installed; set {registry.MODELS_VARIABLE} to a folder of model folders")
+    if broken:
+        raise typer.Exit(1)
+
+
+def _describe(folder: Path) -> list[str]:
+    """One line, and one more for each rate of several; --quality takes the nearest."""
+    model, rates = registry.describe(folder), registry.rates(folder)
+    size, place = _megabytes(model.weight_bytes), folder.resolve()
+    name = place.name
+    if len(rates) > 1:
+        head = f"{name}  {size}  {len(rates)} fixed rates  {place}"
+        return [head] + [
+            f"  quality {100 * i / (len(rates) - 1):g}  {registry.fingerprint(rate).hex()}  "
+            f"{_megabytes(registry.own_bytes(rate))}  {rate.name}"
+            for i, rate in enumerate(rates)
+        ]
+    kind = "quality 0 to 100" if model.config.compression.quality_levels else "one fixed rate"
+    return [f"{name}  {registry.fingerprint(rates[0]).hex()}  {size}  {kind}  {place}"]
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

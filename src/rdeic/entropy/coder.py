@@ -38,7 +38,7 @@ class SymbolEncoder:
         scales = _checked(scale_indexes)
         if symbols.dtype != np.int32 or symbols.shape != scales.shape:
             raise ValueError(f"symbols must be int32 {scales.shape}, not {symbols.dtype} {symbols.shape}")
-        centres = CENTRES[scales]
+        centres = CENTRES.take(scales)
         # As unsigned numbers modulo 2**32, -c..c are 0..2c and everything else is larger: the escape, 2c + 1.
         shifted = (symbols + centres).view(np.uint32)
         escape = (2 * centres + 1).view(np.uint32)
@@ -77,7 +77,7 @@ class SymbolDecoder:
         further use. Raises ValueError if `scale_indexes` is not 1-D, integer and within 0..63.
         """
         scales = _checked(scale_indexes)
-        centres = CENTRES[scales]
+        centres = CENTRES.take(scales)
         grouped = np.empty(scales.size, np.int32)
         for group in _groups(scales):
             grouped[group.start : group.stop] = self._take(_gaussian(group.scale), group.stop - group.start)

@@ -118,5 +118,6 @@ class Autoencoder(nn.Module):
         return self.scale * (encoded.mean + torch.exp(0.5 * encoded.logvar) * noise)
 
     def decode(self, z0: Tensor) -> Tensor:
-        """raw latents (B, latent_channels, h, w) -> raw pixels (B, 3, h*s, w*s), not clamped."""
-        return self.decoder(self.post_quant_conv(z0 / self.scale))
+        """raw latents (B, latent_channels, h, w) -> raw pixels (B, 3, h*s, w*s), not clamped, in z0's precision."""
+        z = (z0 / self.scale).to(self.post_quant_conv.weight.dtype)
+        return self.decoder(self.post_quant_conv(z)).to(z0.dtype)

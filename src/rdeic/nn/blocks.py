@@ -69,26 +69,56 @@ class PixelAttention(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of token sequences; self-attention when no context is given."""
+    """Multi-head self-attention of token sequences."""
 
-    def __init__(self, channels: int, head_channels: int, context_channels: int | None = None) -> None:
+    def __init__(self, channels: int, head_channels: int, source_channels: int | None = None) -> None:
+        """`source_channels`: of what keys and values are made from, if that is something else."""
         super().__init__()
         self.heads = channels // largest_divisor(channels, head_channels)
-        source = channels if context_channels is None else context_channels
+        source = channels if source_channels is None else source_channels
         self.q = nn.Linear(channels, channels, bias=False)
         self.k = nn.Linear(source, channels, bias=False)
         self.v = nn.Linear(source, channels, bias=False)
         self.out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """x (B, N, C), context (B, M, C') or None -> (B, N, C)."""
-        source = x if context is None else context
-        q, k, v = (self._split(layer) for layer in (self.q(x), self.k(source), self.v(source)))
-        h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, C / heads)
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, N, C) -> (B, N, C)."""
+        return self._attend(x, self._split(self.k(x)), self._split(self.v(x)))
+
+    def _attend(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        h = F.scaled_dot_product_attention(self._split(self.q(x)), k, v)  # (B, heads, N, C / heads)
         return self.out(h.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class CrossAttention(Attention):
+    """Attention to a text context; of one that never changes, keys and values can be computed once for all."""
+
+    fixed_k: Tensor | None  # (1, heads, M, C / heads); moves with the weights, but is no part of the state
+    fixed_v: Tensor | None
+
+    def __init__(self, channels: int, head_channels: int, context_channels: int) -> None:
+        super().__init__(channels, head_channels, context_channels)
+        self.register_buffer("fixed_k", None, persistent=False)
+        self.register_buffer("fixed_v", None, persistent=False)
+
+    def fix_context(self, context: Tensor | None) -> None:
+        """Remember `context` (1, M, C') for calls without one; None forgets it. Weights must not change in between."""
+        if context is None:
+            self.fixed_k = self.fixed_v = None
+        else:
+            context = context.to(self.k.weight.dtype)
+            self.fixed_k, self.fixed_v = self._split(self.k(context)), self._split(self.v(context))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """x (B, N, C), context (B, M, C') or None for the fixed one -> (B, N, C)."""
+        if context is not None:
+            return self._attend(x, self._split(self.k(context)), self._split(self.v(context)))
+        assert self.fixed_k is not None and self.fixed_v is not None
+        shape = (x.shape[0], -1, -1, -1)
+        return self._attend(x, self.fixed_k.expand(shape), self.fixed_v.expand(shape))
 
 
 class GatedFeedForward(nn.Module):
@@ -114,13 +144,13 @@ class Transformer(nn.Module):
         self.norm1 = nn.LayerNorm(channels)
         self.attn1 = Attention(channels, head_channels)
         self.norm2 = nn.LayerNorm(channels) if context_channels else None
-        self.attn2 = Attention(channels, head_channels, context_channels) if context_channels else None
+        self.attn2 = CrossAttention(channels, head_channels, context_channels) if context_channels else None
         self.norm3 = nn.LayerNorm(channels)
         self.feed_forward = GatedFeedForward(channels)
         self.proj_out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """x (B, C, H, W), context (B, M, C') or None -> (B, C, H, W)."""
+        """x (B, C, H, W), context (B, M, C') or None for none or the fixed one -> (B, C, H, W)."""
         h = self.proj_in(self.norm(x).flatten(2).transpose(1, 2))  # (B, HW, C)
         h = h + self.attn1(self.norm1(h))
         if self.attn2 is not None and self.norm2 is not None:

@@ -93,9 +93,10 @@ class UNetEncoder(nn.Module):
         self.input_channels.append(channels)
 
     def embed(self, t: Tensor) -> Tensor:
-        """timestep indices (B,) -> (B, E)."""
+        """timestep indices (B,) -> (B, E), computed in the precision of `time_embed`, given in that of the blocks."""
         features = timestep_embedding(t, self.time_channels)
-        return self.time_embed(features.to(next(self.time_embed.parameters()).dtype))
+        embedding = self.time_embed(features.to(next(self.time_embed.parameters()).dtype))
+        return embedding.to(self.middle.res1.conv1.weight.dtype)
 
     def forward(
         self, x: Tensor, embedding: Tensor, context: Tensor | None, residuals: Sequence[Tensor] | None = None

@@ -52,6 +52,7 @@ class TrainConfig:
     validation_images: int  # at most this many held-out centre crops
     checkpoint_every: int
     keep_last: int  # checkpoints kept
+    rounded_rate: bool  # R of the rounded y, as coded; false: of y + uniform noise, as in the paper's system
     train_decoder: bool  # fixed-step stage: D learns along (beyond the paper); other stages ignore it
     perceptual: str  # "lpips", a path to SqueezeNet 1.0 safetensors, or "" for none
     loss: LossWeights

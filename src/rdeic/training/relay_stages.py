@@ -31,6 +31,10 @@ class Distortion(NamedTuple):
 class _RateDistortion(PerceptualStage):
     """What the last two stages share: the compression module, a random quality per picture, lambda_r from it."""
 
+    def __init__(self, model: Rdeic, config: TrainConfig) -> None:
+        super().__init__(model, config)
+        self.rounded_rate = config.rounded_rate
+
     def trainable(self) -> list[nn.Parameter]:
         return [*self.model.compression.parameters(), *self.model.control.parameters()]
 
@@ -44,6 +48,8 @@ class _RateDistortion(PerceptualStage):
         return low * (high / low) ** quality
 
     def _compress(self, encoded: Encoded, quality: Tensor, generator: torch.Generator) -> Compressed:
+        if self.rounded_rate:
+            return self.model.compression(encoded.feature, quality, None)
         shape = encoded.feature.shape
         size = (shape[0], self.model.config.compression.y_channels, shape[2] // 2, shape[3] // 2)
         noise = torch.rand(size, generator=generator, device=encoded.feature.device) - 0.5
