@@ -51,9 +51,9 @@ should train anew, by the commands below, on pictures of their own. No training 
 the package."""
 
 PROTOCOL = """\
-Means over the pictures. Other codecs, where there are any, come at the size of rdeic's file, picture by picture, each at the best of
-full size and 1/2, 1/3 and 1/4 of it. bpp counts all bytes of the file over the original pixels; PSNR and MS-SSIM are in
-RGB; a lower perceptual distance is better."""
+Means over the pictures. Other codecs, where there are any, come at the size of rdeic's file, picture by picture, each
+at the best of full size and 1/2, 1/3 and 1/4 of it. bpp counts all bytes of the file over the original pixels; PSNR and
+MS-SSIM are in RGB; a lower perceptual distance is better."""
 
 LIMITS = """\
 * **It makes things up.** Texture, leaves, hair, letters and small faces are plausible inventions, not records. Do not
