@@ -446,7 +446,9 @@ LAMBDA = 2.0
 
 
 def train_config(mse: float) -> TrainConfig:
-    weights = LossWeights(kl=0.0, lambda_min=LAMBDA, lambda_max=LAMBDA, mse=mse, perceptual=0.0, latent=1.0)
+    weights = LossWeights(
+        kl=0.0, lambda_min=LAMBDA, lambda_max=LAMBDA, mse=mse, perceptual=0.0, ms_ssim=0.0, latent=1.0
+    )
     return TrainConfig(
         name="golden", model="golden", steps=1, batch=1, crop=64, learning_rate=1e-4, weight_decay=0.0,
         warmup_steps=0, final_lr_fraction=1.0, clip_norm=1.0, ema_decay=0.0, precision="fp32", seed=0, threads=0,

@@ -44,7 +44,7 @@ def config(tmp_path: Path) -> settings.TrainConfig:
         validation_images=1,
         perceptual="",
         loss=settings.LossWeights(
-            kl=1e-4, lambda_min=0.1, lambda_max=1.0, mse=1.0, perceptual=0.0, latent=1.0
+            kl=1e-4, lambda_min=0.1, lambda_max=1.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=1.0
         ),
     )
 

@@ -57,7 +57,9 @@ def config(train_decoder: bool = False) -> TrainConfig:
         rounded_rate=False,
         train_decoder=train_decoder,
         perceptual="",
-        loss=LossWeights(kl=1e-4, lambda_min=0.5, lambda_max=8.0, mse=1.0, perceptual=0.0, latent=1.0),
+        loss=LossWeights(
+            kl=1e-4, lambda_min=0.5, lambda_max=8.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=1.0
+        ),
     )
 
 

@@ -48,7 +48,9 @@ CONFIG = TrainConfig(
     rounded_rate=False,
     train_decoder=False,
     perceptual="",
-    loss=LossWeights(kl=0.0, lambda_min=0.0, lambda_max=0.0, mse=1.0, perceptual=0.0, latent=0.0),
+    loss=LossWeights(
+        kl=0.0, lambda_min=0.0, lambda_max=0.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=0.0
+    ),
 )
 
 

@@ -21,6 +21,7 @@ class LossWeights:
     lambda_max: float  # rate-distortion trade-off at quality 255
     mse: float  # squared error of pixels
     perceptual: float  # distance of `perceptual.load`
+    ms_ssim: float  # 1 - MS-SSIM, fixed-step stage only; crops of 192 pixels or more
     latent: float  # squared error of the latent z_0
 
     def __post_init__(self) -> None:

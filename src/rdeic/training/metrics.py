@@ -6,6 +6,8 @@ from torch import Tensor
 
 from rdeic.errors import TrainingError
 
+MS_SSIM_MIN_SIDE = 160  # pixels; a side must exceed it
+
 
 def _to_8bit(x: Tensor) -> Tensor:
     return ((x.float() + 1.0) * 127.5).round().clamp(0.0, 255.0)
@@ -18,9 +20,18 @@ def psnr(x_hat: Tensor, x: Tensor) -> float:
 
 
 def ms_ssim(x_hat: Tensor, x: Tensor) -> float:
-    """MS-SSIM in RGB; sides must exceed 160 pixels. Raises TrainingError without the `train` extra."""
+    """MS-SSIM in RGB of 8-bit pictures; sides must exceed 160 pixels. Raises TrainingError without `train`."""
+    return float(ms_ssim_each(_to_8bit(x_hat), _to_8bit(x), 255.0).mean())
+
+
+def ms_ssim_each(x_hat: Tensor, x: Tensor, data_range: float) -> Tensor:
+    """(B,) differentiable MS-SSIM in RGB; sides must exceed 160 pixels.
+
+    Raises TrainingError without the `train` extra.
+    """
     try:
         from pytorch_msssim import ms_ssim as reference
     except ImportError as error:
-        raise TrainingError("validation needs pytorch-msssim; pip install 'rdeic[train]'") from error
-    return float(reference(_to_8bit(x_hat), _to_8bit(x), data_range=255.0, size_average=True))
+        raise TrainingError("MS-SSIM needs pytorch-msssim; pip install 'rdeic[train]'") from error
+    similarity: Tensor = reference(x_hat, x, data_range=data_range, size_average=False)
+    return similarity

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from rdeic.diffusion.relay import diffuse, predict_z0, relay_noise
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import ddpm_mix, spaced_schedule, spaced_steps
+from rdeic.errors import TrainingError
 from rdeic.model import Rdeic
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import StageLoss
-from rdeic.training.metrics import ms_ssim, psnr
+from rdeic.training.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_each, psnr
 from rdeic.training.stage_base import PerceptualStage, normal
 from rdeic.types import Compressed, Encoded
 
@@ -126,6 +127,10 @@ class FixedStepStage(_RateDistortion):
 
     def __init__(self, model: Rdeic, config: TrainConfig) -> None:
         super().__init__(model, config)
+        if config.loss.ms_ssim and config.crop <= MS_SSIM_MIN_SIDE:
+            raise TrainingError(
+                f"loss.ms_ssim needs crops of more than {MS_SSIM_MIN_SIDE} pixels; raise `crop`"
+            )
         self.train_decoder = config.train_decoder
         diffusion = model.config.diffusion
         self.steps = spaced_schedule(
@@ -159,5 +164,12 @@ class FixedStepStage(_RateDistortion):
                 Distortion("z0", w.latent, _mse(z0_hat, z0)),
                 Distortion("mse", w.mse, _mse(x_hat, x)),
                 Distortion("perceptual", w.perceptual, self.perceptual(x_hat, x)),
+                Distortion("ms_ssim", w.ms_ssim, self._dissimilarity(x_hat, x)),
             ],
         )
+
+    def _dissimilarity(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """(B,) 1 - MS-SSIM, or zeros where it has no weight."""
+        if not self.weights.ms_ssim:
+            return x.new_zeros(x.shape[0])
+        return 1.0 - ms_ssim_each(x_hat + 1.0, x + 1.0, 2.0)  # on 0..2: its constants take black for zero

@@ -1,0 +1,67 @@
+"""What the parts of an evaluation hand to each other."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from rdeic.images import Picture
+
+
+class Codec(Protocol):
+    """One way to turn pictures into files and back. A file alone restores its picture: no state between calls."""
+
+    @property
+    def name(self) -> str:
+        """Short, unique within a report: "rdeic", "avif", "avif/2" for its downscaled variant."""
+        ...
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The grid of settings to measure, smallest files first."""
+        ...
+
+    def encode(self, picture: Picture, setting: str) -> bytes:
+        """(H, W, 3) uint8 -> a whole file. Raises any exception: the run records it."""
+        ...
+
+    def decode(self, data: bytes) -> Picture:
+        """A file -> (H, W, 3) uint8 at the size of the original. Raises any exception: the run records it."""
+        ...
+
+
+class Score(NamedTuple):
+    """One metric of one picture, or of a whole set."""
+
+    metric: str
+    value: float
+
+
+class Measurement(NamedTuple):
+    """One picture through one codec at one setting."""
+
+    codec: str
+    setting: str
+    image: str  # file name
+    width: int  # pixels of the original
+    height: int
+    bytes: int
+    bpp: float  # bytes * 8 / original pixels
+    encode_seconds: float
+    decode_seconds: float
+    scores: tuple[Score, ...]  # empty where it failed
+    error: str  # "" or why there is no result, one line
+
+
+class SetScore(NamedTuple):
+    """A metric that only a whole set of pictures has (FID, KID)."""
+
+    codec: str
+    setting: str
+    score: Score
+
+
+class Unavailable(NamedTuple):
+    """A metric that was asked for and cannot be had here."""
+
+    metric: str
+    reason: str  # one line, with the remedy
