@@ -88,7 +88,10 @@ class Sources:
         return self.folder / name
 
     def import_(self, place: Path | str, out: str, *checkpoints: Path, precision: str = "fp16") -> Path:
-        job = importer.Job(str(place), checkpoints or (self.rdeic,), CONFIG, precision, offline=True)
+        rates = tuple(
+            importer.Rate(path, CONFIG.diffusion.default_steps) for path in checkpoints or (self.rdeic,)
+        )
+        job = importer.Job(str(place), rates, CONFIG, precision, offline=True)
         importer.import_checkpoints(job, self.folder / out, lambda: None)
         return self.folder / out
 
@@ -398,7 +401,46 @@ class TestCommand:
         for line, rate, quality in zip((low, high), registry.rates(folder), ("0", "100"), strict=True):
             own = sum(path.stat().st_size for path in rate.glob("rate-*")) / 1e6
             fingerprint = registry.fingerprint(rate).hex()
-            assert line == f"  quality {quality}  {fingerprint}  {own:.1f} MB  {rate.name}"
+            steps = CONFIG.diffusion.default_steps
+            assert line == f"  quality {quality}  {fingerprint}  {own:.1f} MB  {steps} steps  {rate.name}"
+
+    @pytest.mark.parametrize(
+        ("names", "options", "steps"),
+        [
+            (("rdeic_0.5_step5", "rdeic_2_step2"), (), (5, 2)),
+            (("low", "high"), ("--steps", "5", "--steps", "2"), (5, 2)),
+            (("low_step5", "high"), ("--steps", "3"), (3, 3)),
+            (("low_step5", "high"), (), (5, CONFIG.diffusion.default_steps)),
+        ],
+    )
+    def test_each_rate_keeps_the_steps_it_was_tuned_for(
+        self,
+        sources: Sources,
+        monkeypatch: pytest.MonkeyPatch,
+        photo: Any,
+        names: tuple[str, ...],
+        options: tuple[str, ...],
+        steps: tuple[int, ...],
+    ) -> None:
+        settings, out = sources.folder / "config.json", sources.folder / "out"
+        settings.write_text(configs.to_json(CONFIG))
+        given = [
+            argument
+            for name in names
+            for argument in ("--rdeic", sources.pickled(f"{name}.ckpt", sources.own))
+        ]
+        places = ("--sd", sources.safetensors, *given, "-o", out, "--config", settings)
+        assert self.run(monkeypatch, *places, *options) == 0
+        codec = rdeic.load(out, device="cpu")
+        blobs = [codec.compress(photo, quality=quality) for quality in (0, 100)]
+        assert tuple(rdeic.inspect(blob).steps for blob in blobs) == steps
+
+    def test_steps_that_fit_no_checkpoint_are_refused(
+        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        places = ("--sd", sources.safetensors, "--rdeic", sources.rdeic, "-o", sources.folder / "out")
+        assert self.run(monkeypatch, *places, "--steps", "5", "--steps", "2") == 1
+        assert "1 --rdeic but 2 --steps" in capsys.readouterr().err
 
     def test_weights_of_other_widths_are_a_failure_in_one_line(
         self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -156,6 +156,15 @@ def import_checkpoint(
             "NAME/ID[@REVISION] on the hub.",
         ),
     ] = download.MIRROR,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=255,
+            help="Denoising steps that --rdeic was fine-tuned for, again for each. Default: from a name that ends in "
+            "_step5, else 2.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Model configuration (JSON). Default: that of the paper, sd21.")
     ] = None,
@@ -165,7 +174,7 @@ def import_checkpoint(
     """Turn Stable Diffusion's and the authors' checkpoints into a model folder."""
     from rdeic.cli import importing
 
-    importing.import_checkpoints(sd, rdeic, out, config, precision.value, offline)
+    importing.import_checkpoints(sd, rdeic, steps or [], out, config, precision.value, offline)
 
 
 @app.command()

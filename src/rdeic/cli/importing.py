@@ -14,6 +14,7 @@ from rdeic.errors import ConfigError
 def import_checkpoints(
     stable_diffusion: str,
     checkpoints: list[Path],
+    steps: list[int],
     out: Path,
     config: Path | None,
     precision: str,
@@ -22,12 +23,22 @@ def import_checkpoints(
     """Write the model folder and say what came of it."""
     from rdeic.foreign import importer
 
-    job = importer.Job(stable_diffusion, tuple(checkpoints), _read(config), precision, offline)
+    shape = _read(config)
+    known = steps or [importer.steps_of(path, shape.diffusion.default_steps) for path in checkpoints]
+    if len(known) == 1:
+        known = known * len(checkpoints)
+    if len(known) != len(checkpoints):
+        raise ConfigError(
+            f"{len(checkpoints)} --rdeic but {len(known)} --steps: give one for each, or one for all"
+        )
+    rates = tuple(importer.Rate(path, count) for path, count in zip(checkpoints, known, strict=True))
+    job = importer.Job(stable_diffusion, rates, shape, precision, offline)
     with progress(importer.tensors(job)) as tick:
         importer.import_checkpoints(job, out, tick)
     size = registry.describe(out).weight_bytes
     for folder in registry.rates(out):
-        print(f"{folder}: fingerprint {registry.fingerprint(folder).hex()}")
+        steps_now = registry.describe(folder).config.diffusion.default_steps
+        print(f"{folder}: fingerprint {registry.fingerprint(folder).hex()}, {steps_now} steps")
     print(f"{out}: {size / 1e6:.0f} MB")
 
 

@@ -66,11 +66,15 @@ def _describe(folder: Path) -> list[str]:
         head = f"{name}  {size}  {len(rates)} fixed rates  {place}"
         return [head] + [
             f"  quality {100 * i / (len(rates) - 1):g}  {registry.fingerprint(rate).hex()}  "
-            f"{_megabytes(registry.own_bytes(rate))}  {rate.name}"
+            f"{_megabytes(registry.own_bytes(rate))}  {_steps(rate)}  {rate.name}"
             for i, rate in enumerate(rates)
         ]
     kind = "quality 0 to 100" if model.config.compression.quality_levels else "one fixed rate"
     return [f"{name}  {registry.fingerprint(rates[0]).hex()}  {size}  {kind}  {place}"]
+
+
+def _steps(rate: Path) -> str:
+    return f"{registry.describe(rate).config.diffusion.default_steps} steps"
 
 
 def _megabytes(count: int) -> str:

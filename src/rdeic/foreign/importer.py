@@ -10,8 +10,10 @@ so memory stays near the largest of them.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,17 +38,31 @@ PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
 _SHARED = ("unet.", "autoencoder.")
 _OWN = ("control.", "compression.")
 _TEXT_HEAD_CHANNELS = text.VIT_H.width // text.VIT_H.heads
+_STEPS_IN_NAME = re.compile(r"_step(\d+)$")
 Tick = Callable[[], None]
+
+
+class Rate(NamedTuple):
+    """One checkpoint of the authors'."""
+
+    path: Path
+    steps: int  # L it was fine-tuned for, and is decoded with unless told otherwise
 
 
 class Job(NamedTuple):
     """What to import."""
 
     stable_diffusion: str  # file, folder or hub id; not touched if the first checkpoint has everything
-    checkpoints: tuple[Path, ...]  # the authors', one for each rate, lowest first
+    checkpoints: tuple[Rate, ...]  # the authors', one for each rate, lowest first
     config: ModelConfig
     precision: str  # of the stored weights, a key of PRECISIONS
     offline: bool
+
+
+def steps_of(path: Path, default: int) -> int:
+    """L from a file name in the authors' way, `rdeic_2_step2.ckpt`; `default` where it has none."""
+    stated = _STEPS_IN_NAME.search(path.stem)
+    return int(stated[1]) if stated else default
 
 
 def tensors(job: Job) -> int:
@@ -63,7 +79,7 @@ def import_checkpoints(job: Job, out: Path, tick: Tick) -> None:
     """
     if out.exists():
         raise CheckpointError(f"{out} exists; remove it or choose another folder")
-    names = [path.stem for path in job.checkpoints]
+    names = [rate.path.stem for rate in job.checkpoints]
     if len(set(names)) < len(names):
         raise CheckpointError(
             f"checkpoints need names of their own, for the folders of each rate: {', '.join(names)}"
@@ -72,7 +88,7 @@ def import_checkpoints(job: Job, out: Path, tick: Tick) -> None:
     with _assembled_aside(out) as top:
         shared = ShardWriter(top, "shared", PRECISIONS[job.precision])
         own = []
-        for path, name in zip(job.checkpoints, names, strict=True):
+        for (path, _), name in zip(job.checkpoints, names, strict=True):
             folder = top / name if several else top
             folder.mkdir(exist_ok=True)
             own.append(ShardWriter(folder, "rate", PRECISIONS[job.precision]))
@@ -80,14 +96,20 @@ def import_checkpoints(job: Job, out: Path, tick: Tick) -> None:
                 _copy_checkpoint(weights, job.config, own[-1], shared, tick)
         if not shared.files:
             _copy_stable_diffusion(job, shared, tick)
-        for writer, path in zip(own, job.checkpoints, strict=True):
+        for writer, (path, steps) in zip(own, job.checkpoints, strict=True):
             prefix = "../" if several else ""
             files = writer.files | {key: prefix + name for key, name in shared.files.items()}
             write_index(writer.folder, files, f"{path.name} on {job.stable_diffusion}")
-            atomic_write(writer.folder / registry.CONFIG_FILE, to_json(job.config).encode())
+            atomic_write(
+                writer.folder / registry.CONFIG_FILE, to_json(_with_steps(job.config, steps)).encode()
+            )
         if several:
             atomic_write(top / registry.RATES_FILE, (json.dumps(names, indent=2) + "\n").encode())
             atomic_write(top / registry.CONFIG_FILE, to_json(job.config).encode())
+
+
+def _with_steps(config: ModelConfig, steps: int) -> ModelConfig:
+    return dataclasses.replace(config, diffusion=dataclasses.replace(config.diffusion, default_steps=steps))
 
 
 @contextlib.contextmanager
