@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdeic.entropy.coder import SymbolDecoder
-from rdeic.entropy.tables import SCALES
 
 Ints = NDArray[np.int64]
 Weights = dict[str, NDArray[Any]]  # as stored, names below `compression.entropy.`
 
 LIMIT = 1 << 21
+THRESHOLDS = [math.floor(2**32 * 0.11 * (256 / 0.11) ** ((i + 0.5) / 63) + 0.5) for i in range(63)]
 GELU = np.array([round(i * 0.5 * (1 + math.erf(i / 1024 * math.sqrt(0.5)))) for i in range(-8192, 8192)])
 
 
@@ -127,4 +127,4 @@ def _plane(weights: Weights, place: str, x: Ints, where: NDArray[np.bool_], symb
 
 
 def _scale_index(sigma: int) -> int:
-    return sum(sigma << 22 > round(s * 2**32) for s in SCALES[:-1])
+    return sum(sigma << 22 > threshold for threshold in THRESHOLDS)

@@ -64,9 +64,16 @@ def test_no_table_entry_lies_near_a_rounding_tie() -> None:
             assert np.abs(scaled - np.round(scaled)).min(initial=1.0) > 1e-6
 
 
-def test_scale_index_takes_the_smallest_scale_not_below() -> None:
+def test_scale_index_takes_the_scale_that_is_nearest_in_the_logarithm() -> None:
     assert scale_index(SCALES).tolist() == list(range(64))
-    assert scale_index(np.nextafter(SCALES[:-1], np.inf)).tolist() == list(range(1, 64))
+    sigma = np.exp(np.random.default_rng(0).uniform(np.log(0.05), np.log(400), 10_000))
+    nearest = np.abs(np.log(sigma)[:, None] - np.log(SCALES)).argmin(axis=1)
+    assert (scale_index(sigma) == nearest).all()
+    exact = [0.11 * (256 / 0.11) ** ((i + 0.5) / 63) for i in range(63)]
+    assert scale_thresholds() == pytest.approx(exact, abs=2.0**-32, rel=0)
+    assert min(abs(one * 2.0**32 % 1 - 0.5) for one in exact) > 1e-3  # no math library rounds another way
+    assert scale_index(scale_thresholds()).tolist() == list(range(63))
+    assert scale_index(np.nextafter(scale_thresholds(), np.inf)).tolist() == list(range(1, 64))
     assert scale_index(np.array([[0.0, 1e-30], [1e9, np.inf]])).tolist() == [[0, 0], [63, 63]]
     grid = np.arange(-4096, 2**18, 7) / 1024  # what the exact networks give
     limits = [np.nextafter(SCALES, 0), 2.0 ** np.arange(-4, 9), np.nextafter(2.0 ** np.arange(-4, 9), 0)]

@@ -25,10 +25,10 @@ _TAIL = 6.1094102  # standard deviations; the two tails beyond hold a mass of 1e
 _SCALE_UNIT = 2.0**-32
 
 
-def _scales() -> NDArray[np.float64]:
-    """(64,) SCALE_MIN..SCALE_MAX, equidistant in the logarithm."""
+def _scales(count: int, offset: float) -> NDArray[np.float64]:
+    """(count,) equidistant in the logarithm, as many as SCALE_COUNT from SCALE_MIN to SCALE_MAX, moved by `offset`."""
     low, high = math.log(SCALE_MIN), math.log(SCALE_MAX)
-    exact = [math.exp(low + (high - low) * i / (SCALE_COUNT - 1)) for i in range(SCALE_COUNT)]
+    exact = [math.exp(low + (high - low) * (i + offset) / (SCALE_COUNT - 1)) for i in range(count)]
     # Math libraries disagree in the last bit of exp; on a grid of 2**-32 every one gives the same table.
     table = np.array([round(scale / _SCALE_UNIT) * _SCALE_UNIT for scale in exact])
     table.flags.writeable = False
@@ -41,28 +41,30 @@ def _centres() -> NDArray[np.int32]:
     return table
 
 
-SCALES: NDArray[np.float64] = _scales()  # (64,) ascending
+SCALES: NDArray[np.float64] = _scales(SCALE_COUNT, 0.0)  # (64,) ascending
+THRESHOLDS: NDArray[np.float64] = _scales(SCALE_COUNT - 1, 0.5)  # (63,) the geometric means of neighbours
 CENTRES: NDArray[np.int32] = _centres()  # (64,) c of each scale: |symbol| <= c needs no escape
 
 
 # A bisection for each sigma would take half of an encoder's time. The head of a float64, down to three bits of the
-# mantissa, says in which of a few bins it lies. They end at most 1.125 times above their start; scales are 1.131 apart.
+# mantissa, says in which of a few bins it lies. They end at most 1.125 times above their start; thresholds are 1.131
+# apart.
 _BIN_SHIFT = 49
 _FIRST_BIN, _LAST_BIN = (
     int(np.float64(scale).view(np.int64)) >> _BIN_SHIFT for scale in (SCALE_MIN, SCALE_MAX)
 )
 _STARTS = (np.arange(_FIRST_BIN, _LAST_BIN + 1) << _BIN_SHIFT).view(np.float64)
-_LOWEST = np.searchsorted(SCALES[:-1], _STARTS).astype(np.int64)  # of each bin: the index at its start
-_UPPER = np.append(SCALES[:-1], np.inf)  # (64,) above it, the next index begins
+_LOWEST = np.searchsorted(THRESHOLDS, _STARTS).astype(np.int64)  # of each bin: the index at its start
+_UPPER = np.append(THRESHOLDS, np.inf)  # (64,) above it, the next index begins
 
 
 def scale_thresholds() -> NDArray[np.float64]:
     """(63,) ascending; the index of a sigma is the number of thresholds below it."""
-    return SCALES[:-1]
+    return THRESHOLDS
 
 
 def scale_index(sigma: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Index 0..63 of the smallest table scale >= sigma, same shape; above the table, the last one."""
+    """Index 0..63 of the table scale nearest to sigma in the logarithm, same shape."""
     values = np.asarray(sigma, np.float64)
     low = _LOWEST.take((values.view(np.int64) >> _BIN_SHIFT).clip(_FIRST_BIN, _LAST_BIN) - _FIRST_BIN)
     return low + (values > _UPPER.take(low))

@@ -6,8 +6,8 @@ activations multiples of 2^-10 within +-2^11. Every product and every partial su
 2^29 in magnitude, i.e. an integer below 2^53 times a power of two: float64 holds it exactly, and the order of
 summation cannot matter. The only rounding is the explicit one back onto the grid.
 
-Convolutions are an unfolding and a matrix product, never a library convolution, which might choose an algorithm
-(Winograd, FFT) that leaves the grid.
+Convolutions are sums of matrix products, one for each tap, never a library convolution, which might choose an
+algorithm (Winograd, FFT) that leaves the grid.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from rdeic.nn.quality import QualityTable
 ACTIVATION_BITS = 10
 WEIGHT_BITS = 14
 LIMIT = 2.0**11  # of an activation's magnitude
-STRIP_VALUES = 2**22  # unfolded at a time: 32 MiB
 GELU_RANGE = 8  # beyond it GELU is the identity or zero to within the grid
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -49,31 +48,31 @@ class ExactConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         assert conv.bias is not None and conv.groups == 1 and conv.stride == (1, 1)
-        self.kernel, self.padding = conv.kernel_size, int(conv.padding[0])
-        self.register_buffer("weight", _snap_weights(conv.weight).flatten(1))  # (out, in * k * k)
+        assert conv.kernel_size[0] == conv.kernel_size[1] == 2 * int(conv.padding[0]) + 1
+        self.kernel, self.padding = conv.kernel_size[0], int(conv.padding[0])
+        weight = _snap_weights(conv.weight)
+        self.register_buffer("weight", weight.flatten(2).permute(2, 0, 1).contiguous())  # (k * k, out, in)
         self.register_buffer("bias", _snap_weights(conv.bias))
-        largest = float(self.weight.abs().sum(1).max() * LIMIT + self.bias.abs().max())
+        largest = float(weight.abs().sum((1, 2, 3)).max() * LIMIT + self.bias.abs().max())
         if not largest < 2.0 ** (53 - ACTIVATION_BITS - WEIGHT_BITS):
             raise CheckpointError(
                 f"a coding network's weights are too large for exact arithmetic ({largest:.3g})"
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        row, count = width + 2 * self.padding, height * (width + 2 * self.padding)
         x = x.clamp(-LIMIT, LIMIT)  # sums of activations may have left the range
-        if self.kernel == (1, 1):
-            return snap(torch.matmul(self.weight, x.flatten(2)) + self.bias[:, None]).unflatten(
-                2, x.shape[2:]
-            )
-        height, rows = x.shape[2], max(1, STRIP_VALUES // (x.shape[0] * self.weight.shape[1] * x.shape[3]))
-        margin = 2 * self.padding
-        x = F.pad(x, (self.padding,) * 4)
-        tops = range(0, height, rows)
-        return torch.cat([self._strip(x[:, :, top : top + rows + margin]) for top in tops], dim=2)
-
-    def _strip(self, x: Tensor) -> Tensor:
-        """Rows with their margin. Unfolding a whole large picture would take gigabytes."""
-        product = torch.matmul(self.weight, F.unfold(x, self.kernel)) + self.bias[:, None]  # (B, out, hw)
-        return snap(product).unflatten(2, (-1, x.shape[3] - 2 * self.padding))
+        if self.padding:  # a row more than the windows need, for the last shift
+            x = F.pad(x, (self.padding, self.padding, self.padding, self.padding + 1))
+        # A tap is a shift of the flattened rows; what wraps around their ends is cut off below.
+        flat = x.flatten(2)
+        total = torch.matmul(self.weight[0], flat[:, :, :count])
+        for tap in range(1, self.kernel**2):
+            shift = tap // self.kernel * row + tap % self.kernel
+            weight = self.weight[tap].expand(len(x), -1, -1)
+            total.baddbmm_(weight, flat[:, :, shift : shift + count])
+        return snap(total.add_(self.bias[:, None])).unflatten(2, (height, row))[..., :width]
 
 
 class ExactLeakyReLU(nn.Module):
