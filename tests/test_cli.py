@@ -69,7 +69,7 @@ def test_there_and_back(program: Program, picture: Path, model: tuple[str, ...])
     blob = picture.with_suffix(".rdeic").read_bytes()
     assert (done.code, done.err) == (0, "")
     assert f"{picture} -> {picture.with_suffix('.rdeic')}  {len(blob)} bytes".encode() in done.out
-    assert b"verified, PSNR" in done.out
+    assert b"bpp  verified\n" in done.out
     assert rdeic.inspect(blob)[2:5] == (pytest.approx(30, abs=0.2), 2, 5)
     assert program("decompress", "photo.rdeic", "-o", "out.jpg", *model).code == 0
     assert Path("out.jpg").read_bytes().startswith(b"\xff\xd8")

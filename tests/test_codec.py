@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, save_random_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import rdeic
-from rdeic import container, images, registry
+from rdeic import container, exif, images, metadata, registry
 from rdeic.codec import Codec
+from rdeic.metadata import Location, Metadata
 
 
 def test_public_names_are_the_promised_ones() -> None:
     promised = (
-        "CheckpointError Codec ConfigError FileFormatError ImageError Info ModelMismatchError RateError"
+        "CheckpointError Codec ConfigError FileFormatError ImageError Info Metadata ModelMismatchError RateError "
+        "RdeicError TrainingError VerifyError __version__ inspect load"
     )
-    assert sorted(rdeic.__all__) == sorted(
-        [*promised.split(), "RdeicError", "TrainingError", "__version__", "inspect", "load"]
-    )
+    assert sorted(rdeic.__all__) == sorted(promised.split())
     assert all(getattr(rdeic, name) is not None for name in rdeic.__all__)
     assert dir(rdeic) == sorted(rdeic.__all__)
     with pytest.raises(AttributeError, match="no attribute 'codecs'"):
@@ -36,7 +39,7 @@ def test_public_names_are_the_promised_ones() -> None:
 
 def test_every_exception_is_below_the_root() -> None:
     errors = [getattr(rdeic, name) for name in rdeic.__all__ if name.endswith("Error")]
-    assert len(errors) == 8
+    assert len(errors) == 9
     assert all(issubclass(error, rdeic.RdeicError) for error in errors)
 
 
@@ -63,7 +66,7 @@ def test_all_kinds_of_sources_give_the_same_file(tiny: Codec, photo: images.Pict
 def test_header_says_what_was_asked(tiny: Codec, tiny_folder: Path, photo: images.Picture) -> None:
     blob = tiny.compress(photo, quality=20, seed=77)
     info = rdeic.inspect(blob)
-    assert info == (130, 96, 20.0, 2, 77, registry.fingerprint(tiny_folder).hex(), len(blob))
+    assert info == (130, 96, 20.0, 2, 77, registry.fingerprint(tiny_folder).hex(), len(blob), None)
     assert info.bpp == pytest.approx(len(blob) * 8 / (130 * 96))
     assert [container.unpack(tiny.compress(photo, quality=q)).header.quality for q in (0, 0.1, 100)] == [
         0,
@@ -213,11 +216,135 @@ def test_every_truncation_and_resealed_damage_is_a_format_error(tiny: Codec, pho
 
 
 def test_a_huge_announced_size_fails_before_any_work(tiny: Codec, photo: images.Picture) -> None:
-    header, payload = container.unpack(tiny.compress(photo))
+    header, payload, _ = container.unpack(tiny.compress(photo))
     for side in (14_000, 65_535):
         huge = container.pack(container.RdeicFile(header._replace(width=side, height=side), payload))
         with pytest.raises(rdeic.FileFormatError):
             tiny.decompress(huge)
+
+
+# Limits
+
+
+def test_pixel_limits_hold_in_both_directions(tiny: Codec, photo: images.Picture) -> None:
+    blob = tiny.compress(photo, max_pixels=130 * 96)
+    assert tiny.decompress(blob, max_pixels=130 * 96).size == (130, 96)
+    with pytest.raises(rdeic.ImageError, match=r"130x96: the limit is .* --max-pixels"):
+        tiny.compress(photo, max_pixels=130 * 96 - 1)
+    with pytest.raises(rdeic.FileFormatError, match="130x96: over the limit of 12479 pixels"):
+        tiny.decompress(blob, max_pixels=130 * 96 - 1)
+
+
+def test_a_file_cannot_ask_for_hours_of_denoising(tiny: Codec, photo: images.Picture) -> None:
+    file = container.unpack(tiny.compress(photo[:64, :64]))
+    greedy = container.pack(file._replace(header=file.header._replace(steps=255)))
+    with pytest.raises(
+        rdeic.FileFormatError, match=r"255 denoising steps, at most 50 are plausible.*--steps"
+    ):
+        tiny.decompress(greedy)
+    assert tiny.decompress(greedy, steps=2).size == (64, 64)
+
+
+def test_a_picture_that_memory_cannot_hold_is_refused_before_it_is_tried(
+    tiny: Codec, photo: images.Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = tiny.compress(photo)
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 50}
+    monkeypatch.setattr(os, "sysconf", pages.get)  # the operating system's word for a machine of 200 kB
+    with pytest.raises(
+        rdeic.ImageError, match=r"130x96 takes at least .* GB of memory, this machine has 0\.0 GB"
+    ):
+        tiny.decompress(blob)
+    pages["SC_PHYS_PAGES"] = 1_000_000
+    assert tiny.decompress(blob).size == (130, 96)
+
+
+# Verification
+
+
+class Unreliable:
+    """A processor that never computes the same twice: with every call one of a slice's means grows by one unit."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        self.calls = 0
+        layer.register_forward_hook(self.disturb)
+
+    def disturb(self, _: object, __: object, result: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        result = result.clone()
+        result[:, -1, 0, 1] += self.calls * 2.0**-10  # the last channel's mu, at an anchor
+        return result
+
+
+@pytest.fixture
+def unreliable(tiny_folder: Path) -> Codec:
+    codec = rdeic.load(tiny_folder, "cpu")
+    Unreliable(codec._load().model.exact.context[-1].anchor_params)  # type: ignore[arg-type]
+    return codec
+
+
+def test_verification_passes_and_changes_nothing(tiny: Codec, photo: images.Picture) -> None:
+    for settings in ({"quality": 30.0}, {"bpp": 0.3}, {"max_bytes": 400}):
+        blobs = {tiny.compress(photo, **settings, verify=verify) for verify in (None, True, False)}  # type: ignore[arg-type]
+        assert len(blobs) == 1
+
+
+def test_one_unit_in_the_last_place_of_one_mean_is_noticed(unreliable: Codec, photo: images.Picture) -> None:
+    with pytest.raises(rdeic.VerifyError, match=r"no file was made.*--device cpu.*report"):
+        unreliable.compress(photo, quality=50, verify=True)
+    assert unreliable.compress(photo, quality=50, verify=False)
+
+
+def test_searches_are_verified_unless_told_otherwise(unreliable: Codec, photo: images.Picture) -> None:
+    for settings in ({"bpp": 0.3}, {"max_bytes": 400}):
+        with pytest.raises(rdeic.VerifyError):
+            unreliable.compress(photo, **settings)  # type: ignore[arg-type]
+        assert unreliable.compress(photo, **settings, verify=False)  # type: ignore[arg-type]
+    assert unreliable.compress(photo, quality=50)  # costs more than a tenth there
+
+
+# Metadata
+
+
+FULL = Metadata(datetime(2020, 1, 2, 3, 4, 5), "Maker", "One", "P3", "a comment", Location(1.5, -2.25))
+
+
+def test_metadata_travel_with_the_file_and_take_only_their_own_bytes(
+    tiny: Codec, photo: images.Picture
+) -> None:
+    plain, described = tiny.compress(photo), tiny.compress(photo, metadata=FULL)
+    assert len(described) == len(plain) + 3 + len(metadata.pack(FULL))
+    assert container.unpack(described).payload == container.unpack(plain).payload
+    assert rdeic.inspect(described).metadata == FULL
+    assert rdeic.inspect(plain).metadata is None
+    restored = tiny.decompress(described)
+    assert np.array_equal(np.asarray(restored), np.asarray(tiny.decompress(plain)))
+    assert exif.read(restored, location=True) == FULL._replace(profile="")
+    assert tiny.compress(photo, metadata=Metadata()) == plain
+
+
+def test_metadata_count_among_the_promised_bytes(tiny: Codec, photo: images.Picture) -> None:
+    assert len(tiny.compress(photo, max_bytes=400, metadata=FULL)) <= 400
+    with pytest.raises(rdeic.RateError, match="smallest possible is"):
+        tiny.compress(photo, max_bytes=len(metadata.pack(FULL)), metadata=FULL)
+
+
+def test_malformed_metadata_make_an_invalid_file(tiny: Codec, photo: images.Picture, tmp_path: Path) -> None:
+    file = container.unpack(tiny.compress(photo))
+    bad = container.pack(file._replace(sections=(container.Section(metadata.KIND, b"\1"),)))
+    (tmp_path / "bad.rdeic").write_bytes(bad)
+    for read in (rdeic.inspect, tiny.decompress):
+        with pytest.raises(rdeic.FileFormatError, match=r"bad\.rdeic: invalid \.rdeic file: its metadata"):
+            read(tmp_path / "bad.rdeic")
+
+
+def test_unknown_optional_sections_change_nothing(tiny: Codec, photo: images.Picture) -> None:
+    blob = tiny.compress(photo)
+    more = container.pack(
+        container.unpack(blob)._replace(sections=(container.Section(90, b"of the future"),))
+    )
+    assert tiny.decompress(more) == tiny.decompress(blob)
+    assert rdeic.inspect(more)[:6] == rdeic.inspect(blob)[:6]
 
 
 def test_importing_and_inspecting_need_neither_torch_nor_pillow(tiny: Codec, photo: images.Picture) -> None:
@@ -238,13 +365,14 @@ def test_pixels_are_rounded_not_truncated(tiny: Codec, photo: images.Picture) ->
     import torch
 
     blob = tiny.compress(photo)
-    header, payload = container.unpack(blob)
+    header, payload, _ = container.unpack(blob)
     # The same decoder, followed by hand to the float picture.
     from rdeic import codec as module
+    from rdeic import payload as payloads
 
     model = tiny._load().model
     with torch.inference_mode():
-        features = model.decode(module._split(header, payload, tiny.config), header.quality)
+        features = model.decode(payloads.split(header, payload, tiny.config), header.quality)
         x = model.restore(features, module._noises(0, features.z_c), 2, 1.0)
     expected = np.rint(((x[0].double().numpy() + 1) * 127.5).clip(0, 255)).transpose(1, 2, 0)[:96, :130]
     assert np.abs(np.asarray(tiny.decompress(blob)) - expected).mean() < 0.01

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
         RateError,
         RdeicError,
         TrainingError,
+        VerifyError,
     )
     from rdeic.info import Info, inspect
+    from rdeic.metadata import Metadata
 
 __version__ = "0.1.0"
 
@@ -36,16 +38,24 @@ __all__ = [
     "FileFormatError",
     "ImageError",
     "Info",
+    "Metadata",
     "ModelMismatchError",
     "RateError",
     "RdeicError",
     "TrainingError",
+    "VerifyError",
     "__version__",
     "inspect",
     "load",
 ]
 
-_HOMES = {"Codec": "rdeic.codec", "load": "rdeic.codec", "Info": "rdeic.info", "inspect": "rdeic.info"}
+_HOMES = {
+    "Codec": "rdeic.codec",
+    "load": "rdeic.codec",
+    "Info": "rdeic.info",
+    "inspect": "rdeic.info",
+    "Metadata": "rdeic.metadata",
+}
 
 
 def __getattr__(name: str) -> Any:

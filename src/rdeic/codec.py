@@ -1,6 +1,7 @@
 """Pictures => .rdeic files => pictures.
 
     compress:    picture -> pad -> x -> analyse -> y -> encode at a quality -> pack     (the last two per trial)
+                 -> [verify: unpack -> split -> decode -> compare]                      (the chosen one)
     decompress:  unpack -> split -> decode -> z_c -> restore with the file's noise -> crop -> round -> picture
 
 torch is imported when a model is first needed, not with this module.
@@ -8,7 +9,6 @@ torch is imported when a model is first needed, not with this module.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import threading
@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from rdeic import container, images, rate, registry
+from rdeic import container, exif, images, limits, metadata, payload, rate, registry, verification
 from rdeic.config import ModelConfig
-from rdeic.container import Header, RdeicFile
-from rdeic.entropy import indices
-from rdeic.errors import CheckpointError, ConfigError, FileFormatError, ImageError, ModelMismatchError
+from rdeic.container import Header, RdeicFile, Section
+from rdeic.errors import CheckpointError, ConfigError, ModelMismatchError
 from rdeic.info import Blob, parse, read_blob
+from rdeic.metadata import Metadata
 from rdeic.types import CodedLatent
+from rdeic.verification import Trial
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,7 @@ DEFAULT_QUALITY = 50.0
 MAX_DETAIL = 10.0
 _MAX_SEED = 2**32 - 1
 _MAX_QUALITY_BYTE = 255
+_SEARCH = 8  # trials of it
 
 
 class _Loaded(NamedTuple):
@@ -58,7 +60,7 @@ def load_for(blob: Blob, device: str | None = None) -> Codec:
 
     Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
     """
-    wanted = parse(blob, read_blob(blob), images.MAX_PIXELS).header.fingerprint
+    wanted = parse(blob, read_blob(blob), max_pixels=None).file.header.fingerprint
     for candidate in registry.installed():
         if wanted in map(registry.fingerprint, registry.rates(candidate.folder)):
             return Codec(candidate.folder, device)
@@ -83,15 +85,19 @@ class Codec:
         bpp: float | None = None,
         max_bytes: int | None = None,
         seed: int = 0,
+        verify: bool | None = None,
+        metadata: Metadata | None = None,
+        max_pixels: int = container.MAX_PIXELS,
     ) -> bytes:
         """A picture (path, file bytes, Pillow image or (H, W, 3) uint8 array) as the bytes of an .rdeic file.
 
         At most one of `quality` (0..100, default 50), `bpp` (bits a pixel, met as closely as possible) and `max_bytes`
         (never exceeded) says how large; where a model has several fixed rates, the nearest is taken. `seed`
-        (0..2**32 - 1) picks the decoder's noise; other than 0 it costs 4 bytes.
+        (0..2**32 - 1) picks the decoder's noise; other than 0 it costs 4 bytes. `metadata` goes into the file and
+        counts among its bytes. With `verify` the bits are decoded again and compared; None means where that is cheap.
 
-        Raises ImageError for the picture, RateError for a size out of reach, ConfigError for settings that make no
-        sense, CheckpointError for broken weights.
+        Raises ImageError for the picture, also one above `max_pixels`; RateError for a size out of reach, ConfigError
+        for settings that make no sense, CheckpointError for broken weights, VerifyError if the bits do not decode.
         """
         _check_goal(quality, bpp, max_bytes)
         if not 0 <= seed <= _MAX_SEED:
@@ -99,39 +105,60 @@ class Codec:
         highest = self._highest
         if quality is not None and not highest:
             raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
-        picture = images.read(image)
+        picture = images.read(image, max_pixels)
         height, width, _ = picture.shape
-        with _enough_memory(width, height):
-            make = self._encoder(picture, seed)
-            if bpp is not None:
-                return rate.closest(make, highest, bpp, width * height)
-            if max_bytes is not None:
-                return rate.largest_within(make, highest, max_bytes)
-            return make(round((DEFAULT_QUALITY if quality is None else quality) * highest / 100))
+        with limits.enough_memory(width, height):
+            trials: dict[bytes, Trial] = {}
+            encode = self._encoder(picture, seed, _sections(metadata))
 
-    def decompress(self, blob: Blob, detail: float = 1.0, steps: int | None = None) -> Image.Image:
-        """The picture of an .rdeic file (its bytes or its path).
+            def make(level: int) -> bytes:
+                trial = encode(level)
+                trials[trial.blob] = trial
+                return trial.blob
+
+            if bpp is not None:
+                blob = rate.closest(make, highest, bpp, width * height)
+            elif max_bytes is not None:
+                blob = rate.largest_within(make, highest, max_bytes)
+            else:
+                blob = make(round((DEFAULT_QUALITY if quality is None else quality) * highest / 100))
+            if self._verifies_cheaply(len(trials)) if verify is None else verify:
+                verification.verify(trials[blob])
+        return blob
+
+    def decompress(
+        self,
+        blob: Blob,
+        detail: float = 1.0,
+        steps: int | None = None,
+        max_pixels: int = container.MAX_PIXELS,
+    ) -> Image.Image:
+        """The picture of an .rdeic file (its bytes or its path), with the file's metadata as EXIF in its `info`.
 
         `detail` is lambda_s of Eq. 15, 0..10: below 1 smoother, above 1 sharper; other than 1 takes twice the time.
         `steps` is the number of denoising steps, 1 to the model's relay start; None: as many as the file says.
 
-        Raises FileFormatError, ModelMismatchError if another model made the file, ConfigError for settings out of
-        range, CheckpointError for broken weights and for values that the GPU's precision cannot hold.
+        Raises FileFormatError, also for a picture above `max_pixels`; ModelMismatchError if another model made the
+        file, ConfigError for settings out of range, CheckpointError for broken weights and for values that the GPU's
+        precision cannot hold, ImageError where memory is short.
         """
         relay_start = self.config.diffusion.relay_start
         if not 0 <= detail <= MAX_DETAIL:
             raise ConfigError(f"detail {detail} is not within 0..{MAX_DETAIL:g}")
         if steps is not None and not 1 <= steps <= relay_start:
             raise ConfigError(f"{steps} steps are not within 1..{relay_start}")
-        header, payload = parse(blob, read_blob(blob), images.MAX_PIXELS)
+        file, described = parse(blob, read_blob(blob), max_pixels)
+        header = file.header
         model = self._load_for(header.fingerprint)
-        if header.steps > relay_start:
-            raise FileFormatError(
-                f"the file asks for {header.steps} steps, its model has {relay_start}: it is damaged"
-            )
-        coded = _split(header, payload, self.config)
-        with _enough_memory(header.width, header.height):
-            return _restore(model, header, coded, detail, header.steps if steps is None else steps)
+        if steps is None:
+            limits.check_steps(header.steps, self.config)
+        coded = payload.split(header, file.payload, self.config)
+        limits.check_memory(header.width, header.height, self.config)
+        with limits.enough_memory(header.width, header.height):
+            picture = _restore(model, header, coded, detail, header.steps if steps is None else steps)
+        if described is not None and (restored := exif.to_bytes(described)):
+            picture.info["exif"] = restored
+        return picture
 
     @property
     def _highest(self) -> int:
@@ -161,7 +188,16 @@ class Codec:
             raise _mismatch(wanted, self.config.name, *known)
         return self._load(known.index(wanted)).model
 
-    def _encoder(self, picture: images.Picture, seed: int) -> Callable[[int], bytes]:
+    def _verifies_cheaply(self, trials: int) -> bool:
+        """Whether decoding the bits of one file takes under a tenth of the time that making it took.
+
+        After a search it does, and where E convolves at full resolution; not for mini at a given quality.
+        """
+        return trials >= _SEARCH or self.config.autoencoder.patch == 1
+
+    def _encoder(
+        self, picture: images.Picture, seed: int, sections: tuple[Section, ...]
+    ) -> Callable[[int], Trial]:
         """Level 0..`_highest` => file; the picture is analysed once for each rate, whatever the qualities tried."""
         import torch
 
@@ -176,17 +212,22 @@ class Codec:
                 return model.analyse(pixels.to(_home(model)) / 127.5 - 1)
 
         @functools.cache
-        def make(level: int) -> bytes:
+        def encode(level: int) -> Trial:
             rate = level if len(self._rates) > 1 else 0
             quality = round(_MAX_QUALITY_BYTE * level / self._highest) if self._highest else 0
             model, fingerprint = self._load(rate)
             with torch.inference_mode():
-                coded = model.encode(analysed(rate), quality)
-            packed = indices.pack_indices(coded.hyper_indices, self.config.compression.codebook_size)
+                coded, y_hat = model.encode_with_y_hat(analysed(rate), quality)
             header = Header(fingerprint, width, height, quality, model.config.diffusion.default_steps, seed)
-            return container.pack(RdeicFile(header, packed + coded.y_stream))
+            blob = container.pack(RdeicFile(header, payload.join(coded, self.config), sections))
+            return Trial(blob, payload.digest(coded.hyper_indices, y_hat.cpu().numpy()), model)
 
-        return make
+        return encode
+
+
+def _sections(described: Metadata | None) -> tuple[Section, ...]:
+    content = b"" if described is None else metadata.pack(described)
+    return (Section(metadata.KIND, content),) if content else ()
 
 
 def _check_goal(quality: float | None, bpp: float | None, max_bytes: int | None) -> None:
@@ -196,18 +237,6 @@ def _check_goal(quality: float | None, bpp: float | None, max_bytes: int | None)
         raise ConfigError(f"quality {quality} is not within 0..100")
     if bpp is not None and not (math.isfinite(bpp) and bpp > 0):
         raise ConfigError(f"bpp {bpp} is not a positive number")
-
-
-def _split(header: Header, payload: bytes, config: ModelConfig) -> CodedLatent:
-    """Payload => hyper indices (h, w) and y stream, checked before anything of the picture's size is made."""
-    stride, entries = config.hyper_stride, config.compression.codebook_size
-    h, w = -(-header.height // stride), -(-header.width // stride)
-    size = indices.packed_size(h * w, entries)
-    if len(payload) < size:
-        raise FileFormatError(
-            f"a {header.width}x{header.height} picture takes at least {size} bytes of indices: damaged"
-        )
-    return CodedLatent(indices.unpack_indices(payload[:size], h * w, entries).reshape(h, w), payload[size:])
 
 
 def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, steps: int) -> Image.Image:
@@ -261,17 +290,3 @@ def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> M
         f"made with model {wanted.hex()}{here}; installed: {there or 'none'}; "
         "ask the file's sender for the model folder and pass it with --model"
     )
-
-
-@contextlib.contextmanager
-def _enough_memory(width: int, height: int) -> Iterator[None]:
-    """Turns running out of memory into an error that says so."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # torch has an error class of its own for GPUs only; on the CPU it is a RuntimeError like any other
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise ImageError(
-            f"not enough memory for a picture of {width}x{height}; scale it down or cut it up"
-        ) from error

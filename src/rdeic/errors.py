@@ -5,6 +5,7 @@
     ├── ModelMismatchError   the file needs another model than the one at hand
     ├── ImageError           a picture that cannot be read, used or written
     ├── RateError            a requested size that cannot be met
+    ├── VerifyError          what was encoded does not decode to the same
     ├── CheckpointError      weights that do not fit the network they are meant for
     ├── TrainingError        training cannot start or go on (empty data set, NaN loss, out of memory)
     └── ConfigError          a setting that makes no sense, or a model that is not installed
@@ -33,6 +34,10 @@ class ImageError(RdeicError):
 
 class RateError(RdeicError):
     """The requested size is out of reach."""
+
+
+class VerifyError(RdeicError):
+    """A file that was just made does not decode to what was encoded."""
 
 
 class CheckpointError(RdeicError):

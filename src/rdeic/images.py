@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor
 
 from rdeic import files
+from rdeic.container import MAX_PIXELS
 from rdeic.errors import ConfigError, ImageError
 
 Picture: TypeAlias = NDArray[np.uint8]  # (H, W, 3), sRGB
 Source: TypeAlias = "str | Path | bytes | Image.Image | Picture"
 
-MAX_PIXELS = 200_000_000
 MAX_SIDE = 65_535
 FORMATS = ("png", "jpg", "webp")
 SUFFIXES = frozenset(  # what counts as a picture inside a directory
@@ -87,17 +87,19 @@ def read(source: Source, max_pixels: int = MAX_PIXELS, background: str | None = 
 def encode(image: Picture | Image.Image, kind: str) -> bytes:
     """The picture as the bytes of a `kind` file: png and webp are lossless, jpg has quality 95.
 
-    Raises ConfigError for another kind, ImageError when the format cannot hold the picture (webp: 16383 a side).
+    EXIF in an image's `info` goes along. Raises ConfigError for another kind, ImageError when the format cannot hold
+    the picture (webp: 16383 a side).
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = io.BytesIO()
+    exif = picture.info.get("exif", b"")
     try:
         if kind == "png":
-            picture.save(buffer, "PNG")
+            picture.save(buffer, "PNG", exif=exif)
         elif kind == "jpg":
-            picture.save(buffer, "JPEG", quality=95, subsampling=0)
+            picture.save(buffer, "JPEG", quality=95, subsampling=0, exif=exif)
         elif kind == "webp":
-            picture.save(buffer, "WEBP", lossless=True)
+            picture.save(buffer, "WEBP", lossless=True, exif=exif)
         else:
             raise ConfigError(f"picture format {kind!r} is not one of {', '.join(FORMATS)}")
     except (OSError, ValueError) as error:
@@ -149,18 +151,20 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _too_large(size: str, max_pixels: int) -> str:
-    return f"{size}: the limit is {max_pixels / 1e6:.3g} megapixels; scale it down or cut it up"
+    limit = f"the limit is {max_pixels / 1e6:.3g} megapixels"
+    return f"{size}: {limit}; scale it down, cut it up, or raise --max-pixels"
 
 
 def _read_bytes(data: bytes, max_pixels: int, behind: tuple[int, int, int] | None) -> Picture:
     if not data:
         raise ImageError("the file is empty")
-    with _open(data, max_pixels) as image:
+    with open_limited(data, max_pixels) as image:
         _check_size(image.size, max_pixels)
         return _decode(image, behind)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def open_limited(data: bytes, max_pixels: int) -> Image.Image:
+    """A picture file, not decoded yet. Raises ImageError for an unknown format, and beyond twice `max_pixels`."""
     # Pillow's own limit is a global below ours, so it is replaced while a header is parsed, one thread at a time. It
     # refuses only beyond twice the limit and warns before: the caller checks again.
     with _pillow_limit, warnings.catch_warnings():

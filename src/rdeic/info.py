@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from rdeic import container
+from rdeic import container, metadata
 from rdeic.errors import FileFormatError
+from rdeic.metadata import Metadata
 
 Blob: TypeAlias = bytes | str | Path  # the bytes of an .rdeic file, or where they are
+
+
+class Parsed(NamedTuple):
+    """A file and the metadata in it."""
+
+    file: container.RdeicFile
+    metadata: Metadata | None
 
 
 class Info(NamedTuple):
@@ -21,6 +29,7 @@ class Info(NamedTuple):
     seed: int  # of the decoder's noise
     fingerprint: str  # of the model the file needs, 8 hex digits
     file_bytes: int
+    metadata: Metadata | None  # None: the file has none
 
     @property
     def bpp(self) -> float:
@@ -31,10 +40,17 @@ class Info(NamedTuple):
 def inspect(blob: Blob) -> Info:
     """The header of an .rdeic file (its bytes or its path). Raises FileFormatError unless the file is sound."""
     data = read_blob(blob)
-    header = parse(blob, data, max_pixels=None).header
-    quality = round(header.quality * 100 / 255, 1)
+    parsed = parse(blob, data, max_pixels=None)
+    header = parsed.file.header
     return Info(
-        header.width, header.height, quality, header.steps, header.seed, header.fingerprint.hex(), len(data)
+        header.width,
+        header.height,
+        round(header.quality * 100 / 255, 1),
+        header.steps,
+        header.seed,
+        header.fingerprint.hex(),
+        len(data),
+        parsed.metadata,
     )
 
 
@@ -48,9 +64,11 @@ def read_blob(blob: Blob) -> bytes:
         raise FileFormatError(f"{blob}: cannot be read: {error.strerror or error}") from error
 
 
-def parse(blob: Blob, data: bytes, max_pixels: int | None) -> container.RdeicFile:
-    """`container.unpack` of `data`, whose errors name `blob` where it is a path."""
+def parse(blob: Blob, data: bytes, max_pixels: int | None) -> Parsed:
+    """`container.unpack` of `data`, and the known sections; errors name `blob` where it is a path."""
     try:
-        return container.unpack(data, max_pixels)
+        file = container.unpack(data, max_pixels)
+        found = next((one.content for one in file.sections if one.kind == metadata.KIND), None)
+        return Parsed(file, None if found is None else metadata.unpack(found))
     except FileFormatError as error:
         raise error if isinstance(blob, bytes) else FileFormatError(f"{blob}: {error}") from error

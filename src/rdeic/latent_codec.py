@@ -104,8 +104,20 @@ def quantise_all(entropy: EntropyModel, y: Tensor, hyper: Tensor) -> Walked:
     return Walked(y_hat, EntropyParams(mu=mu, sigma=sigma))
 
 
+class EncodedY(NamedTuple):
+    """y as bits."""
+
+    stream: bytes
+    y_hat: Tensor  # (1, M, h, w) float64, what `decode_y` must find in it
+
+
 def encode_y(exact: EntropyModel, y: Tensor, hyper: Tensor) -> bytes:
     """y (1, M, h, w) -> bits. `exact` and `hyper` are the exact_copy and its hyper feature."""
+    return encode_with_y_hat(exact, y, hyper).stream
+
+
+def encode_with_y_hat(exact: EntropyModel, y: Tensor, hyper: Tensor) -> EncodedY:
+    """`encode_y`, for those who want to compare."""
     coder = SymbolEncoder()
 
     def visit(step: Pass) -> Tensor:
@@ -113,8 +125,8 @@ def encode_y(exact: EntropyModel, y: Tensor, hyper: Tensor) -> bytes:
         coder.encode(_numbers(symbols, step.mask).astype(np.int32), _scale_indexes(step))
         return symbols + step.params.mu
 
-    exact.walk(hyper, visit)
-    return coder.finish()
+    y_hat = exact.walk(hyper, visit)
+    return EncodedY(coder.finish(), y_hat)
 
 
 def decode_y(exact: EntropyModel, stream: bytes, hyper: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from rdeic.config import ModelConfig
 from rdeic.diffusion.relay import diffuse, guide_detail
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import RELAY_DDPM, Sampler, alpha_bars, spaced_schedule, spaced_steps
-from rdeic.latent_codec import EntropyModel, decode_y, encode_y, quantise_all
+from rdeic.latent_codec import EntropyModel, decode_y, encode_with_y_hat, quantise_all
 from rdeic.nn.autoencoder import Autoencoder
 from rdeic.nn.blocks import CrossAttention, conv3x3
 from rdeic.nn.control import ControlNetwork
@@ -25,7 +25,7 @@ from rdeic.nn.quality import QualityTable
 from rdeic.nn.rate import bits
 from rdeic.nn.transforms import analysis, hyper_analysis, synthesis
 from rdeic.nn.unet import UNet
-from rdeic.types import CodedLatent, Compressed, CompressedFeatures
+from rdeic.types import CodedLatent, Compressed, CompressedFeatures, Encoding
 
 CONTEXT_TOKENS = 77  # of the text encoder; the context is that of the empty prompt, a constant
 QUALITY_STEPS = 255  # quality travels as one byte
@@ -65,10 +65,17 @@ class Compression(nn.Module):
         context always sees the rounded values.
         """
         y = self.scale_y(self.g_a(feature), quality).float()
-        match = self.entropy.codebook(self.h_a(y))
+        hyper = self.h_a(y)
+        match = self.entropy.codebook(hyper)
         y_hat, params = quantise_all(self.entropy, y, self.entropy.hyper(match.z_q, quality))
         rate = bits(y_hat if noise is None else y + noise, params)
-        return Compressed(self.features(y_hat, quality), rate, match.loss)
+        return Compressed(self.features(y_hat, quality), rate, match.loss, hyper)
+
+
+def control_network(config: ModelConfig, unet: UNet) -> ControlNetwork:
+    """A fresh one, which changes nothing yet. Of `unet` only the widths matter."""
+    guided = config.autoencoder.latent_channels + config.compression.width
+    return ControlNetwork(config.control, config.unet, unet, guided)
 
 
 class Rdeic(nn.Module):
@@ -83,8 +90,7 @@ class Rdeic(nn.Module):
         self.autoencoder = Autoencoder(config.autoencoder)
         self.compression = Compression(config)
         self.unet = UNet(config.unet, latent_channels)
-        guided = latent_channels + config.compression.width
-        self.control = ControlNetwork(config.control, config.unet, self.unet, guided)
+        self.control = control_network(config, self.unet)
         self.alpha_bar = alpha_bars(config.diffusion)
         text = config.unet.context_channels
         self.register_buffer("context", torch.zeros(1, CONTEXT_TOKENS, text) if text else None)
@@ -149,20 +155,27 @@ class Rdeic(nn.Module):
 
     def encode(self, y: Tensor, quality: int) -> CodedLatent:
         """y from `analyse`, quality byte 0..255 -> hyper indices and y stream."""
+        return self.encode_with_y_hat(y, quality).coded
+
+    def encode_with_y_hat(self, y: Tensor, quality: int) -> Encoding:
+        """`encode`, for those who want to compare."""
         scaled = self.compression.scale_y(y, self._level(quality))
         indices = self.compression.entropy.codebook.nearest(self.compression.h_a(scaled))
         hyper = self._hyper(indices, quality)
-        stream = encode_y(self.exact, scaled.double(), hyper)
-        return CodedLatent(indices[0].cpu().numpy(), stream)
+        stream, y_hat = encode_with_y_hat(self.exact, scaled.double(), hyper)
+        return Encoding(CodedLatent(indices[0].cpu().numpy(), stream), y_hat)
 
     # -- bits -> picture
 
     def decode(self, coded: CodedLatent, quality: int) -> CompressedFeatures:
         """Inverse of `encode` -> guide and z_c. Raises FileFormatError for a stream that does not fit."""
         level = self._level(quality)
-        indices = torch.from_numpy(coded.hyper_indices)[None].to(level.device)
-        y_hat = decode_y(self.exact, coded.y_stream, self._hyper(indices, quality))
-        return self.compression.features(y_hat.to(level.dtype), level)
+        return self.compression.features(self.decode_y_hat(coded, quality).to(level.dtype), level)
+
+    def decode_y_hat(self, coded: CodedLatent, quality: int) -> Tensor:
+        """The exact part of `decode`: (1, M, H/16, W/16) float64, bit for bit the encoder's."""
+        indices = torch.from_numpy(coded.hyper_indices)[None].to(self.compression.to_latent.weight.device)
+        return decode_y(self.exact, coded.y_stream, self._hyper(indices, quality))
 
     def restore(
         self,
@@ -170,13 +183,27 @@ class Rdeic(nn.Module):
         noises: Iterator[Tensor],
         steps: int,
         detail: float,
-        sampler: Sampler = RELAY_DDPM,
+        sampler: Sampler | None = RELAY_DDPM,
     ) -> Tensor:
-        """Relay diffusion in `steps` steps, then D -> (B, 3, H, W), nominally in [-1, 1].
+        """`denoise`, then D -> (B, 3, H, W), nominally in [-1, 1]."""
+        return self.autoencoder.decode(self.denoise(features, noises, steps, detail, sampler))
 
-        `noises` yields standard normal tensors shaped like z_c. `detail` is lambda_s of Eq. 15. Raises ConfigError
-        unless `steps` is 1 to N, or 1 to T for a sampler that starts from pure noise.
+    def denoise(
+        self,
+        features: CompressedFeatures,
+        noises: Iterator[Tensor],
+        steps: int,
+        detail: float,
+        sampler: Sampler | None = RELAY_DDPM,
+    ) -> Tensor:
+        """Relay diffusion in `steps` steps -> z0_hat, shaped like z_c.
+
+        `noises` yields standard normal tensors shaped like z_c. `detail` is lambda_s of Eq. 15. Without a sampler z_c
+        itself stands for z0_hat. Raises ConfigError unless `steps` is 1 to N, or 1 to T for a sampler that starts from
+        pure noise.
         """
+        if sampler is None:
+            return features.z_c
         diffusion = self.config.diffusion
         start = diffusion.relay_start if sampler.relay else diffusion.train_steps
         schedule = spaced_schedule(self.alpha_bar, spaced_steps(start, steps))
@@ -186,7 +213,7 @@ class Rdeic(nn.Module):
         def denoise(z: Tensor, t: int) -> Tensor:
             return self.predict_noise(z, torch.full(z.shape[:1], t, device=z.device), features.guide, detail)
 
-        return self.autoencoder.decode(sample(denoise, z_n, schedule, sampler.rule, noises))
+        return sample(denoise, z_n, schedule, sampler.rule, noises)
 
     def predict_noise(self, z_n: Tensor, t: Tensor, guide: Tensor, detail: float = 1.0) -> Tensor:
         """eps_hat of Eq. 15, in z_n's precision: z_n (B, C, h, w), timestep indices t (B,).

@@ -46,6 +46,7 @@ class Compressed(NamedTuple):
     features: CompressedFeatures
     bits: Tensor  # (B,) estimated rate of y
     codebook_loss: Tensor  # scalar
+    hyper: Tensor  # (B, N, h, w), the codebook's input
 
 
 class ControlResiduals(NamedTuple):
@@ -61,3 +62,10 @@ class CodedLatent(NamedTuple):
 
     hyper_indices: NDArray[np.int64]  # (h, w), h = padded height / hyper stride
     y_stream: bytes
+
+
+class Encoding(NamedTuple):
+    """A picture as bits, and what its decoder must find."""
+
+    coded: CodedLatent
+    y_hat: Tensor  # (1, M, h, w) float64

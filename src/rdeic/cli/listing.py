@@ -12,10 +12,14 @@ from rdeic import registry
 from rdeic.cli import batch
 from rdeic.cli.console import explain, fail
 from rdeic.errors import RdeicError
+from rdeic.info import Info
 
 
 def info(arguments: list[str], as_json: bool) -> None:
-    """One line on stdout for each file. Raises typer.Exit(1) if one of them is not a sound .rdeic file."""
+    """One line on stdout for each file and each of its metadata.
+
+    Raises typer.Exit(1) if one of the files is not a sound .rdeic file.
+    """
     inputs = batch.gather(arguments, frozenset({".rdeic"}))
     failures = list(inputs.missing)
     for line in failures:
@@ -28,15 +32,30 @@ def info(arguments: list[str], as_json: bool) -> None:
             failures.append(text)
             fail(text if item.name in text else f"{item.name}: {text}")
             continue
-        if as_json:
-            print(json.dumps({"file": item.name, **found._asdict(), "bpp": found.bpp}))
-        else:
-            print(
-                f"{item.name}: {found.width}x{found.height}, {found.file_bytes} bytes, {found.bpp:.4f} bpp, "
-                f"quality {found.quality:g}, steps {found.steps}, seed {found.seed}, model {found.fingerprint}"
-            )
+        print(_as_json(item.name, found) if as_json else _in_words(item.name, found))
     if failures:
         raise typer.Exit(1)
+
+
+def _as_json(name: str, found: Info) -> str:
+    described = found.metadata and found.metadata.as_dict()
+    return json.dumps({"file": name, **found._asdict(), "metadata": described, "bpp": found.bpp})
+
+
+def _in_words(name: str, found: Info) -> str:
+    head = (
+        f"{name}: {found.width}x{found.height}, {found.file_bytes} bytes, {found.bpp:.4f} bpp, "
+        f"quality {found.quality:g}, steps {found.steps}, seed {found.seed}, model {found.fingerprint}"
+    )
+    described = found.metadata.as_dict() if found.metadata else {}
+    return "\n".join([head, *(f"  {key}: {_harmless(value)}" for key, value in described.items())])
+
+
+def _harmless(text: str) -> str:
+    """Without what a terminal would obey: control characters, and those that reverse the direction of writing."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 def models(arguments: list[Path]) -> None:

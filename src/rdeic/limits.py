@@ -1,0 +1,62 @@
+"""What a picture may cost: no file can claim more memory or time than these limits allow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from rdeic.config import ModelConfig
+from rdeic.errors import FileFormatError, ImageError
+
+MAX_FILE_STEPS = 50  # denoising steps that a file may ask for by itself
+_LIVE = 4  # tensors of D's finest level that exist at the same time, at the least
+_FLOAT_BYTES = 4
+
+
+def check_steps(wanted: int, config: ModelConfig) -> None:
+    """Raises FileFormatError if a file that asks for `wanted` denoising steps must not have them."""
+    most = min(config.diffusion.relay_start, max(MAX_FILE_STEPS, config.diffusion.default_steps))
+    if wanted > most:
+        raise FileFormatError(
+            f"the file asks for {wanted} denoising steps, at most {most} are plausible; choose with --steps"
+        )
+
+
+def check_memory(width: int, height: int, config: ModelConfig) -> None:
+    """Raises ImageError if this machine cannot hold what restoring a picture of this size takes at the very least.
+
+    Linux would kill the process instead of refusing it the memory.
+    """
+    needed, there = _least_bytes(width, height, config), _physical_bytes()
+    if there is not None and needed > there:
+        raise ImageError(
+            f"a picture of {width}x{height} takes at least {needed / 1e9:.1f} GB of memory, this machine has "
+            f"{there / 1e9:.1f} GB; restore it on a larger one"
+        )
+
+
+@contextlib.contextmanager
+def enough_memory(width: int, height: int) -> Iterator[None]:
+    """Turns running out of memory into an error that says so."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has an error class of its own for GPUs only; on the CPU it is a RuntimeError like any other
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ImageError(
+            f"not enough memory for a picture of {width}x{height}; scale it down or cut it up"
+        ) from error
+
+
+def _least_bytes(width: int, height: int, config: ModelConfig) -> int:
+    channels = config.autoencoder.widths[0] // config.autoencoder.patch**2  # per pixel of the picture
+    return width * height * channels * _FLOAT_BYTES * _LIVE
+
+
+def _physical_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None

@@ -1,0 +1,39 @@
+"""Payload of a file <=> hyper indices and y stream, and the digest by which two decoders can compare notes."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from rdeic.config import ModelConfig
+from rdeic.container import Header
+from rdeic.entropy import indices
+from rdeic.errors import FileFormatError
+from rdeic.types import CodedLatent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def join(coded: CodedLatent, config: ModelConfig) -> bytes:
+    """What a file carries behind its header and sections."""
+    return indices.pack_indices(coded.hyper_indices, config.compression.codebook_size) + coded.y_stream
+
+
+def split(header: Header, payload: bytes, config: ModelConfig) -> CodedLatent:
+    """Inverse of `join`, checked before anything of the picture's size is made. Raises FileFormatError."""
+    stride, entries = config.hyper_stride, config.compression.codebook_size
+    h, w = -(-header.height // stride), -(-header.width // stride)
+    size = indices.packed_size(h * w, entries)
+    if len(payload) < size:
+        raise FileFormatError(
+            f"a {header.width}x{header.height} picture takes at least {size} bytes of indices: damaged"
+        )
+    return CodedLatent(indices.unpack_indices(payload[:size], h * w, entries).reshape(h, w), payload[size:])
+
+
+def digest(hyper_indices: NDArray[np.int64], y_hat: NDArray[np.float64]) -> bytes:
+    """SHA-256 of all that the bits say (docs/format.md, section 8): y_hat counts in units of 2^-10, as integers."""
+    units = (y_hat * 2.0**10).astype("<i8")
+    return hashlib.sha256(hyper_indices.astype("<i4").tobytes() + units.tobytes()).digest()
