@@ -95,9 +95,9 @@ def measure(bench: Bench, path: Path) -> Iterator[Row]:
         yield row(path, picture, ("rdeic", goal.label, ""), size, scores, (compress_s, decompress_s))
         for name, rival in rivals.items():
             attempt = rival.closest(size)
-            data, compress_s = timed(rival.encode, attempt.downscale, attempt.quality)
-            restored, decompress_s = timed(rival.decode, data)
-            variant = f"1/{attempt.downscale} q{attempt.quality}"
+            data, compress_s = timed(attempt.codec.encode, picture, attempt.setting)
+            restored, decompress_s = timed(attempt.codec.decode, data)
+            variant = f"1/{attempt.downscale} {attempt.setting}"
             scores = judge(bench.distance, restored, picture)
             yield row(
                 path, picture, (name, goal.label, variant), len(data), scores, (compress_s, decompress_s)

@@ -1,4 +1,4 @@
-"""JPEG, WebP and AVIF through Pillow, at a wanted file size.
+"""The formats of Pillow at a wanted file size.
 
 At extreme rates people shrink a picture before they compress it, and some formats cannot get that small otherwise. So
 every codec is tried at 1, 1/2, 1/3 and 1/4 of the size (Lanczos down, and up again), and its best variant counts.
@@ -6,28 +6,31 @@ every codec is tried at 1, 1/2, 1/3 and 1/4 of the size (Lanczos down, and up ag
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from rdeic import rate
 from rdeic.errors import ConfigError, RateError
+from rdeic.evaluation.codecs import pillow
+from rdeic.evaluation.codecs.downscaled import Downscaled
+from rdeic.evaluation.types import Codec, UnavailableCodec
 from rdeic.images import Picture
 
-CODECS = ("jpeg", "webp", "avif")
+CODECS = tuple(pillow.FORMATS)
 DOWNSCALES = (1, 2, 3, 4)
 HIGHEST = 60  # of the quality scale 0..100: several times the rates that matter here
+_TIMEOUT = 600.0  # seconds; nothing here enforces it
 
 
 class Attempt(NamedTuple):
     """One picture through one codec."""
 
     data: bytes  # the file
+    codec: Codec
     downscale: int  # 1: full size
-    quality: int  # of the codec's own scale
+    setting: str  # of the codec
     restored: Picture  # at the original size
 
 
@@ -35,10 +38,14 @@ class Conventional:
     """One picture and one codec; files made for one size are kept for the next."""
 
     def __init__(self, codec: str, picture: Picture) -> None:
-        """Raises ConfigError unless `codec` is one of CODECS. picture: (H, W, 3) uint8."""
+        """picture: (H, W, 3) uint8. Raises ConfigError unless `codec` is one of CODECS, and installed."""
         if codec not in CODECS:
             raise ConfigError(f"no conventional codec {codec!r}: choose from {', '.join(CODECS)}")
-        self._codec, self._picture = codec, picture
+        full = pillow.create(codec, (), _TIMEOUT)
+        if isinstance(full, UnavailableCodec):
+            raise ConfigError(f"{codec}: {full.reason}")
+        self._variants: dict[int, Codec] = {n: Downscaled(full, n) if n > 1 else full for n in DOWNSCALES}
+        self._picture = picture
         self._files: dict[tuple[int, int], bytes] = {}  # by downscale and quality
 
     def closest(self, size: int) -> Attempt:
@@ -52,38 +59,14 @@ class Conventional:
             return self._attempt(*nearest)
         return min(reached, key=self._error)
 
-    def encode(self, downscale: int, quality: int) -> bytes:
-        """The picture as a file, anew: 1/`downscale` of the size, `quality` 0..100 of the codec's own scale."""
-        small = Image.fromarray(self._picture)
-        if downscale > 1:
-            size = (max(1, small.width // downscale), max(1, small.height // downscale))
-            small = small.resize(size, Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        if self._codec == "jpeg":
-            small.save(buffer, "JPEG", quality=max(1, quality), optimize=True)  # 0 would mean the default
-        elif self._codec == "webp":
-            small.save(buffer, "WEBP", quality=quality, method=6)
-        else:
-            small.save(buffer, "AVIF", quality=quality, speed=4)
-        return buffer.getvalue()
-
-    def decode(self, data: bytes) -> Picture:
-        """(H, W, 3) uint8 at the size of the original."""
-        with Image.open(io.BytesIO(data)) as image:
-            height, width, _ = self._picture.shape
-            full = image.convert("RGB")
-        if full.size != (width, height):
-            full = full.resize((width, height), Image.Resampling.LANCZOS)
-        return np.array(full)
-
     def _reaching(self, size: int) -> Iterator[Attempt]:
         pixels = self._picture.shape[0] * self._picture.shape[1]
-        for downscale in DOWNSCALES:
+        for downscale, codec in self._variants.items():
 
-            def make(quality: int, downscale: int = downscale) -> bytes:
+            def make(quality: int, downscale: int = downscale, codec: Codec = codec) -> bytes:
                 key = downscale, quality
                 if key not in self._files:
-                    self._files[key] = self.encode(downscale, quality)
+                    self._files[key] = codec.encode(self._picture, f"q{quality}")
                 return self._files[key]
 
             try:
@@ -94,8 +77,8 @@ class Conventional:
             yield self._attempt(downscale, quality)
 
     def _attempt(self, downscale: int, quality: int) -> Attempt:
-        data = self._files[downscale, quality]
-        return Attempt(data, downscale, quality, self.decode(data))
+        data, codec = self._files[downscale, quality], self._variants[downscale]
+        return Attempt(data, codec, downscale, f"q{quality}", codec.decode(data))
 
     def _error(self, attempt: Attempt) -> float:
         difference = self._picture.astype(np.float64) - attempt.restored

@@ -38,7 +38,10 @@ def machine() -> str:
 
 def command() -> str:
     """How this program was called; of absolute paths, which mean nothing elsewhere, only the last part."""
-    return shlex.join(["python", *(_portable(argument) for argument in sys.argv)])
+    # As installed, and as python -m rdeic.
+    own = Path(sys.argv[0]).name in ("rdeic", "__main__.py")
+    start = ["rdeic"] if own else ["python", _portable(sys.argv[0])]
+    return shlex.join([*start, *(_portable(argument) for argument in sys.argv[1:])])
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,7 +8,10 @@ from rdeic.images import Picture
 
 
 class Codec(Protocol):
-    """One way to turn pictures into files and back. A file alone restores its picture: no state between calls."""
+    """One way to turn pictures into files and back. A file alone restores its picture: no state between calls.
+
+    Codecs travel to the processes that measure them: they can be pickled, and load what is large in `prepare`.
+    """
 
     @property
     def name(self) -> str:
@@ -18,6 +21,20 @@ class Codec(Protocol):
     @property
     def settings(self) -> tuple[str, ...]:
         """The grid of settings to measure, smallest files first."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """What makes its files, such as "libavif 1.4.2"; measurements of another version are not reused."""
+        ...
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one picture may take, loading, encoding and decoding together."""
+        ...
+
+    def prepare(self) -> None:
+        """Loads what `encode` and `decode` need, so that their times hold no loading. Raises any exception."""
         ...
 
     def encode(self, picture: Picture, setting: str) -> bytes:
@@ -65,3 +82,33 @@ class Unavailable(NamedTuple):
 
     metric: str
     reason: str  # one line, with the remedy
+
+
+class UnavailableCodec(NamedTuple):
+    """A codec that was asked for and cannot be had here."""
+
+    codec: str
+    reason: str  # one line, with the remedy
+
+
+class Metric(NamedTuple):
+    """What a metric is called, and which way is better."""
+
+    name: str  # as in Score.metric and in tables
+    title: str  # for people
+    unit: str  # "" if it has none
+    lower_is_better: bool
+    of_set: bool  # one value for a whole set of pictures (SetScore), none for each
+
+
+METRICS = (
+    Metric("psnr", "PSNR", "dB", lower_is_better=False, of_set=False),
+    Metric("ms_ssim", "MS-SSIM", "", lower_is_better=False, of_set=False),
+    Metric("ssim", "SSIM", "", lower_is_better=False, of_set=False),
+    Metric("lpips", "LPIPS", "", lower_is_better=True, of_set=False),
+    Metric("dists", "DISTS", "", lower_is_better=True, of_set=False),
+    Metric("niqe", "NIQE", "", lower_is_better=True, of_set=False),
+    Metric("perceptual", "perceptual distance (SqueezeNet)", "", lower_is_better=True, of_set=False),
+    Metric("fid", "FID", "", lower_is_better=True, of_set=True),
+    Metric("kid", "KID", "", lower_is_better=True, of_set=True),
+)

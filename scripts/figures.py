@@ -1,0 +1,280 @@
+"""The analyses of the paper for a model of ours: a page of figures and tables, and the numbers behind them.
+
+    python scripts/figures.py all --data KODAK --perceptual squeezenet.safetensors -o docs
+    python scripts/figures.py NAME ...        # one of steps, detail, allocation, correlation, times, ablation
+
+Written are figures.md, images/figures/ and measurements/figures/ in the folder -o. A run replaces the sections that it
+measures and leaves the others of the page as they are. `ablation` draws a table of scripts/ablation.py (--ablation);
+`all` includes it where that is given. Times are worth something only on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import rdeic
+from rdeic import images
+from rdeic.evaluation import metrics, report
+from rdeic.evaluation.analyses import ablation, allocation, correlation, detail, page, sweep, times
+from rdeic.evaluation.analyses.page import Section, Table
+from rdeic.evaluation.analyses.subject import Named, Subject, choose
+from rdeic.evaluation.analyses.sweep import Axis, Decoding, Judge, Point
+
+METRICS = ("psnr", "ms_ssim", "lpips", "dists", "perceptual")
+TABLE_STEPS = (2, 5, 50)  # of the paper's Tables I and III
+TIMED = 5  # pictures at most
+
+TEXTS = {
+    "steps": """\
+The paper's Fig. 8. The same files, restored in more and more steps: means over the pictures, one line for each quality.
+Gradients are the mean length of the luminance's gradient over that of the original; below 1 is smoother than it.""",
+    "detail": """\
+The paper's Fig. 10. `--detail`, lambda_s of Eq. 15, scales what the control network adds to the noise estimator's own
+estimate; 1 is how files are restored by default. The part shown is the one of its picture where the sweep changes most;
+below each restoration is its distance to that at lambda_s = 1, mean over the three colours.""",
+    "allocation": """\
+The paper's Fig. 12 (a). Bits of y at every position, summed over the channels, by the tables of the entropy coder, over
+the mean of their picture. The table says how much of a file is y (the rest: hyper indices and header), and how much of
+y goes to the quarter of positions with the least and with the most contrast (standard deviation of the luminance around
+the position). Bits that are spread evenly would give 25% to either.""",
+    "correlation": """\
+The paper's Fig. 12 (b). Correlation of (y - mu) / sigma with itself some rows and columns away, over all channels and
+positions, mean of the pictures. The nearer to zero outside the middle, the less the entropy model has left to find. The
+paper shows this for y itself; "as coded" is the same for round(y - mu) / sigma, without what rounding takes away.""",
+    "times": """\
+The paper's Tables I and III. Mean and standard deviation over the pictures, the model loaded and warm, from a picture
+in memory to the bytes of a file and back. Remaining is all of decoding but the steps. The speedup is that of denoising
+against the largest number of steps: Table III's Baseline takes 50. `rdeic bench` prints this table for any machine.""",
+    "ablation": """\
+The paper's Figs. 7 and 9 and its Table II, from the table that `scripts/ablation.py` made. BD-rates are against the
+first variant: how many more (+) or fewer (-) bits the same quality takes.""",
+}
+TITLES = {
+    "steps": "Number of denoising steps",
+    "detail": "Smoothness and sharpness",
+    "allocation": "Where the bits go",
+    "correlation": "What is left in the latent",
+    "times": "Times",
+    "ablation": "Ablations",
+}
+
+
+class Work(NamedTuple):
+    """What the analyses share."""
+
+    options: argparse.Namespace
+    pictures: list[Named]
+    shown: list[Named]
+    judge: Judge
+    remarks: tuple[str, ...]
+    missing: tuple[str, ...]  # metrics that cannot be had here
+
+    def image(self, name: str) -> Path:
+        path: Path = self.options.output / page.IMAGES / name
+        return path
+
+    def numbers(self, name: str, table: Table) -> None:
+        """Stores the measurements behind a section."""
+        path = self.options.output / page.NUMBERS / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        report.write_csv(path, *table, self.remarks)
+
+    def section(self, name: str, drawn: Sequence[str], table: Table) -> Section:
+        return Section(name, TITLES[name], TEXTS[name], tuple(drawn), table, self.remarks)
+
+    def subjects(self) -> list[Subject]:
+        """The model, and the one to compare it with."""
+        names = [self.options.model, *([self.options.against] if self.options.against else [])]
+        return [Subject(name, self.options.device) for name in names]
+
+
+def steps(work: Work) -> Section:
+    decodings = [Decoding(count, 1.0) for count in work.options.steps]
+    points = swept(work, "steps", decodings, sweep.STEPS)
+    section = work.section("steps", ["steps.svg"], sweep.table(points, sweep.STEPS))
+    return section._replace(remarks=work.remarks + work.missing)
+
+
+def details(work: Work) -> Section:
+    decodings = [Decoding(None, value) for value in work.options.details]
+    points = swept(work, "detail", decodings, sweep.DETAIL)
+    quality = work.options.qualities[-1]
+    sheet = detail.measure(
+        Subject(work.options.model, work.options.device), work.shown[0], quality, work.options.details
+    )
+    detail.draw(work.image("detail.jpg"), detail.cropped(sheet, detail.WINDOW))
+    section = work.section("detail", ["detail.jpg", "detail.svg"], sweep.table(points, sweep.DETAIL))
+    return section._replace(remarks=work.remarks + work.missing)
+
+
+def swept(work: Work, name: str, decodings: Sequence[Decoding], axis: Axis) -> list[Point]:
+    options = work.options
+    subject = Subject(options.model, options.device)
+    advance = counter(name, len(work.pictures) * len(options.qualities))
+    points = sweep.measure(subject, work.pictures, work.judge, options.qualities, decodings, advance)
+    work.numbers(name, sweep.as_csv(points))
+    sweep.draw(work.image(f"{name}.svg"), points, axis)
+    return points
+
+
+def allocations(work: Work) -> Section:
+    advance = counter("allocation", len(work.subjects()) * len(work.options.qualities) * len(work.pictures))
+    found = []
+    for subject in work.subjects():
+        for quality in work.options.qualities:
+            for one in work.pictures:
+                found.append(allocation.measure(subject, one, quality))
+                advance()
+    names = [one.name for one in work.shown]
+    allocation.draw(work.image("allocation.jpg"), work.shown, [one for one in found if one.image in names])
+    work.numbers("allocation", allocation.as_csv(found))
+    return work.section("allocation", ["allocation.jpg"], allocation.table(found))
+
+
+def correlations(work: Work) -> Section:
+    advance = counter("correlation", len(work.subjects()) * len(work.options.qualities))
+    found = []
+    for subject in work.subjects():
+        for quality in work.options.qualities:
+            found.append(correlation.measure(subject, work.pictures, quality))
+            advance()
+    correlation.draw(work.image("correlation.svg"), found)
+    work.numbers("correlation", correlation.as_csv(found))
+    return work.section("correlation", ["correlation.svg"], correlation.table(found))
+
+
+def stage_times(work: Work) -> Section:
+    load = f"load average before: {os.getloadavg()[0]:.1f}"
+    timed = work.pictures[:TIMED]
+    advance = counter("times", len(work.subjects()) * len(timed))
+    rows = [
+        row
+        for subject in work.subjects()
+        for row in times.measure(subject, timed, times.QUALITY, TABLE_STEPS, 1, advance)
+    ]
+    work.numbers("times", times.as_csv(rows))
+    section = work.section("times", [], times.table(rows))
+    remarks = (*section.remarks[:2], f"{which(timed)}, quality {times.QUALITY:g}", load)
+    return section._replace(remarks=remarks)
+
+
+def ablations(work: Work) -> Section:
+    if work.options.ablation is None:
+        raise rdeic.ConfigError("ablation needs --ablation, the CSV file that scripts/ablation.py wrote")
+    rows = ablation.read(work.options.ablation)
+    drawn = []
+    for name, chosen in ablation.figures(rows).items():
+        drawn.append(f"ablation-{name}.svg")
+        ablation.draw(work.image(drawn[-1]), chosen)
+    section = work.section("ablation", drawn, ablation.table(rows))
+    return section._replace(remarks=report.read_csv(work.options.ablation).remarks)
+
+
+ANALYSES: dict[str, Callable[[Work], Section]] = {
+    "steps": steps,
+    "detail": details,
+    "allocation": allocations,
+    "correlation": correlations,
+    "times": stage_times,
+    "ablation": ablations,
+}
+
+
+def counter(what: str, total: int) -> Callable[[], None]:
+    """Says on stderr how far it got, each time it is called."""
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        print(f"{what}: {done}/{total}", file=sys.stderr)
+
+    return advance
+
+
+def which(pictures: Sequence[Named]) -> str:
+    return f"{len(pictures)} pictures: {', '.join(Path(one.name).stem for one in pictures)}"
+
+
+def read_pictures(places: Sequence[Path], most: int | None) -> list[Named]:
+    """Files, and those in directories; `most` of them at even distances. Raises ConfigError if there is none."""
+    paths = [
+        path
+        for place in places
+        for path in (sorted(place.rglob("*")) if place.is_dir() else [place])
+        if not place.is_dir() or path.suffix.lower() in images.SUFFIXES
+    ]
+    if not paths:
+        raise rdeic.ConfigError(f"{', '.join(map(str, places)) or '--data'}: no pictures there")
+    count = min(most or len(paths), len(paths))
+    chosen = [paths[i * len(paths) // count] for i in range(count)]
+    return [Named(path.name, images.read(path)) for path in chosen]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Raises RdeicError, and OSError where the disk fails."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    names = [options.name]
+    if options.name == "all":
+        names = [name for name in ANALYSES if name != "ablation" or options.ablation]
+    pictures = [] if names == ["ablation"] else read_pictures(options.data, options.pictures)
+    shown = choose(pictures, options.show) if options.show else pictures[:2]
+    judges = metrics.load(METRICS, options.perceptual, options.device)
+    missing = (f"not measured: {one.metric} ({one.reason})" for one in judges.unavailable)
+    remarks = (f"`{report.command()}`", report.machine(), which(pictures))
+    judge = functools.partial(metrics.scores, judges)
+    work = Work(options, pictures, shown, judge, remarks, tuple(missing))
+    for name in names:
+        path = page.update(options.output, [ANALYSES[name](work)], tuple(ANALYSES))
+        print(f"{path}: {name}", flush=True)
+
+
+def numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def counts(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("name", choices=(*ANALYSES, "all"), metavar="NAME")
+    options.add_argument("--model", default="mini", metavar="NAME|DIR")
+    options.add_argument(
+        "--against", metavar="NAME|DIR", help="a second model, in allocation, correlation and times"
+    )
+    options.add_argument(
+        "--data", type=Path, nargs="+", default=[], metavar="PATH", help="pictures, directories of them"
+    )
+    options.add_argument("--pictures", type=int, metavar="N", help="at most, at even distances; default: all")
+    options.add_argument(
+        "--show", action="append", default=[], metavar="NAME", help="pictures to show; default: two"
+    )
+    options.add_argument("--perceptual", metavar="FILE", help='SqueezeNet 1.0 safetensors, or "lpips"')
+    options.add_argument("--qualities", type=numbers, default="25,75", metavar="Q,Q,...", help="0 to 100")
+    options.add_argument("--steps", type=counts, default="1,2,3,4,5,10", metavar="L,L,...")
+    options.add_argument("--details", type=numbers, default="0,0.5,1,1.5,2", metavar="LAMBDA_S,...")
+    options.add_argument("--ablation", type=Path, metavar="CSV")
+    options.add_argument("--device")
+    options.add_argument("--threads", type=int, help="default: torch's own choice")
+    options.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    return options
+
+
+if __name__ == "__main__":
+    try:
+        run(parser().parse_args())
+    except (rdeic.RdeicError, OSError) as error:
+        sys.exit(f"figures: {error}")

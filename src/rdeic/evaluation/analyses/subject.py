@@ -1,0 +1,93 @@
+"""The codec that analyses work on: the one everybody uses, with a window to the model behind a file."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rdeic import container, images, registry
+from rdeic.codec import Codec
+from rdeic.entropy import tables
+from rdeic.errors import ConfigError
+from rdeic.images import Picture
+from rdeic.latent_codec import quantise_all
+from rdeic.model import QUALITY_STEPS, Rdeic
+
+
+class Named(NamedTuple):
+    """A picture of the data set."""
+
+    name: str  # file name
+    picture: Picture  # (H, W, 3) uint8
+
+
+class Latent(NamedTuple):
+    """One picture's y, scaled for its quality, and the parameters it is coded by; each (M, h, w), padding included."""
+
+    y: NDArray[np.float64]
+    mu: NDArray[np.float64]
+    sigma: NDArray[np.float64]  # as predicted; coding never goes below tables.SCALE_MIN
+
+    @property
+    def symbols(self) -> NDArray[np.int64]:
+        """round(y - mu), what is coded."""
+        return np.rint(self.y - self.mu).astype(np.int64)
+
+    @property
+    def normalised(self) -> NDArray[np.float64]:
+        """(y - mu) / sigma: white, of variance 1, where the entropy model has found all there is to find."""
+        return (self.y - self.mu) / np.maximum(self.sigma, tables.SCALE_MIN)
+
+    @property
+    def coded(self) -> NDArray[np.float64]:
+        """round(y - mu) / sigma: what is left of `normalised` in a file."""
+        return self.symbols / np.maximum(self.sigma, tables.SCALE_MIN)
+
+
+class Subject(Codec):
+    """One model under analysis."""
+
+    def __init__(self, model: str, device: str | None = None) -> None:
+        """An installed model's name or a model folder. Raises ConfigError if there is no such model."""
+        folder = registry.find(model)
+        super().__init__(folder, device)
+        self.name = folder.resolve().name
+
+    def make(self, picture: Picture, quality: float) -> bytes:
+        """(H, W, 3) uint8 -> a file at quality 0..100, the nearest where rates are fixed; it is not verified."""
+        return self.compress(picture, quality if self._highest else None, verify=False)
+
+    def model_of(self, blob: bytes) -> Rdeic:
+        """The model that made a file. Raises FileFormatError, ModelMismatchError."""
+        return self._load_for(container.unpack(blob).header.fingerprint)
+
+    def latent(self, blob: bytes, picture: Picture) -> Latent:
+        """y of `picture` as the entropy coder saw it when it made `blob`, an .rdeic file of that picture."""
+        model, level = self.model_of(blob), container.unpack(blob).header.quality / QUALITY_STEPS
+        entropy, exact = model.compression.entropy, model.exact
+        device = next(model.parameters()).device
+        padded = torch.from_numpy(images.pad(picture, self.config.hyper_stride))
+        with torch.inference_mode():
+            x = padded.permute(2, 0, 1)[None].to(device) / 127.5 - 1
+            y = model.compression.scale_y(model.analyse(x), torch.tensor([level], device=device))
+            codes = entropy.codebook.nearest(model.compression.h_a(y))
+            quality = torch.tensor([level], device=device, dtype=torch.float64)
+            hyper = exact.hyper(exact.codebook.lookup(codes), quality)
+            params = quantise_all(exact, y.double(), hyper).params
+        return Latent(*(part[0].double().cpu().numpy() for part in (y, params.mu, params.sigma)))
+
+    def positions(self, picture: Picture) -> tuple[int, int]:
+        """Rows and columns of y that a picture (H, W, 3) itself covers, the padding left out."""
+        stride = self.config.y_stride
+        return -(-picture.shape[0] // stride), -(-picture.shape[1] // stride)
+
+
+def choose(pictures: list[Named], names: list[str]) -> list[Named]:
+    """Those with the given file names or stems, in that order. Raises ConfigError for a name that is not there."""
+    known = {key: one for one in pictures for key in (one.name, one.name.rpartition(".")[0])}
+    if missing := [name for name in names if name not in known]:
+        raise ConfigError(f"no picture {missing[0]!r} among {', '.join(one.name for one in pictures)}")
+    return [known[name] for name in names]

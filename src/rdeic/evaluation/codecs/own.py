@@ -1,0 +1,86 @@
+"""Models of this package as codecs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+import rdeic
+from rdeic import registry
+from rdeic.codec import Codec
+from rdeic.errors import ConfigError
+from rdeic.images import Picture
+
+CONTINUOUS = ("q0", "q25", "q50", "q75", "q100")  # of a model with one network for all qualities
+FIXED = ("fixed",)  # of a model with one fixed rate
+_SETTING = re.compile(r"q(?P<quality>\d+(\.\d+)?)|(?P<bpp>\d+(\.\d+)?)bpp|fixed")
+
+
+@dataclass(frozen=True)
+class OwnCodec:
+    """An installed model. Settings: "q25" is a quality, "0.05bpp" a wanted rate, "fixed" the only one there is."""
+
+    name: str
+    folder: Path  # of the model
+    settings: tuple[str, ...]
+    device: str | None  # None: the first GPU, or else the CPU
+    timeout: float  # seconds
+
+    @cached_property
+    def version(self) -> str:
+        """Package, model, and the fingerprints of its weights."""
+        prints = ", ".join(registry.fingerprint(rate).hex() for rate in registry.rates(self.folder))
+        return f"rdeic {rdeic.__version__} {registry.describe(self.folder).config.name} ({prints})"
+
+    def prepare(self) -> None:
+        """Raises what loading the weights raises."""
+        tiny = np.zeros((64, 64, 3), np.uint8)
+        for setting in self.settings if len(registry.rates(self.folder)) > 1 else self.settings[:1]:
+            quality = None if setting.endswith("bpp") else _parse(setting)[0]
+            self._codec.decompress(self._codec.compress(tiny, quality))
+
+    def encode(self, picture: Picture, setting: str) -> bytes:
+        """Raises what `rdeic.Codec.compress` raises: RateError where a picture cannot reach a wanted rate."""
+        quality, bpp = _parse(setting)
+        return self._codec.compress(picture, quality, bpp)
+
+    def decode(self, data: bytes) -> Picture:
+        """Raises what `rdeic.Codec.decompress` raises."""
+        return np.array(self._codec.decompress(data))
+
+    @cached_property
+    def _codec(self) -> Codec:
+        return Codec(self.folder, self.device)
+
+
+def create(model: str, settings: tuple[str, ...], device: str | None, timeout: float) -> OwnCodec:
+    """The codec of an installed model's name or a model folder; no settings: the default ones of its kind.
+
+    It is called rdeic if the model is mini, rdeic-NAME otherwise. Raises ConfigError for the model or a setting.
+    """
+    folder = registry.find(model)
+    found = registry.describe(folder)
+    name = "rdeic" if found.name == "mini" else f"rdeic-{folder.resolve().name}"
+    for setting in settings:
+        _parse(setting)
+    return OwnCodec(name, folder, settings or _grid(folder), device, timeout)
+
+
+def _grid(folder: Path) -> tuple[str, ...]:
+    rates = len(registry.rates(folder))
+    if rates > 1:
+        return tuple(f"q{100 * i / (rates - 1):g}" for i in range(rates))
+    return CONTINUOUS if registry.describe(folder).config.compression.quality_levels else FIXED
+
+
+def _parse(setting: str) -> tuple[float | None, float | None]:
+    """Quality and bpp; at most one is given."""
+    found = _SETTING.fullmatch(setting)
+    if found is None:
+        raise ConfigError(f"rdeic knows no setting {setting!r}: write q25 for a quality, 0.05bpp for a rate")
+    quality, bpp = found["quality"], found["bpp"]
+    return (float(quality) if quality else None), (float(bpp) if bpp else None)

@@ -1,0 +1,61 @@
+"""Pictures of a folder, prepared as a protocol says."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from rdeic import images
+from rdeic.errors import ConfigError
+from rdeic.images import Picture
+
+AS_IS = "as-is"  # Kodak
+CROP_768 = "crop-768"  # Tecnick, CLIC2020: the shorter side is resized to 768, and a 768x768 square cut from the centre
+PROTOCOLS = (AS_IS, CROP_768)
+_SIDE = 768  # pixels
+
+
+class Entry(NamedTuple):
+    """One picture of a data set."""
+
+    name: str  # path within the folder, with forward slashes
+    path: Path
+    digest: str  # of the file
+
+
+def scan(folder: Path) -> list[Entry]:
+    """All pictures below a folder, by name. Raises ConfigError if there are none."""
+    paths = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file()
+    )
+    if not paths:
+        raise ConfigError(f"{folder}: no pictures there; name a folder of them")
+    try:
+        return [
+            Entry(path.relative_to(folder).as_posix(), path, hashlib.sha256(path.read_bytes()).hexdigest())
+            for path in paths
+        ]
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def read(path: Path, protocol: str) -> Picture:
+    """(H, W, 3) uint8 as `protocol` wants it. Raises ImageError for the file, ConfigError for the protocol."""
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"no protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
+    picture = images.read(path)
+    return picture if protocol == AS_IS else _crop_768(picture)
+
+
+def _crop_768(picture: Picture) -> Picture:
+    height, width, _ = picture.shape
+    # The longer side is rounded down and the filter is bilinear: torchvision's Resize, which the papers used.
+    short = min(height, width)
+    size = (width * _SIDE // short, height * _SIDE // short)
+    resized = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
+    left, top = round((size[0] - _SIDE) / 2), round((size[1] - _SIDE) / 2)
+    return np.array(resized.crop((left, top, left + _SIDE, top + _SIDE)))

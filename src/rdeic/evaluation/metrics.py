@@ -1,0 +1,167 @@
+"""Metrics of one restored picture against its original, from the libraries that keep them.
+
+A metric whose library or weights cannot be had is reported with the remedy, never dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rdeic.errors import ConfigError, ImageError
+from rdeic.evaluation import patches
+from rdeic.evaluation.patches import Extractor
+from rdeic.evaluation.types import METRICS, Score, Unavailable
+from rdeic.images import Picture
+from rdeic.training import metrics, perceptual
+
+NAMES = tuple(metric.name for metric in METRICS)
+OF_SET = tuple(metric.name for metric in METRICS if metric.of_set)
+SSIM_MIN_SIDE = 11  # pixels, the window
+PERCEPTUAL_MIN_SIDE = 32  # pixels
+# Smallest sides, in pixels: the networks' strides, and two of NIQE's blocks for a covariance. LPIPS is with AlexNet.
+_PYIQA = {"lpips": 64, "dists": 64, "niqe": 192}
+
+# Two (1, 3, H, W) in [-1, 1], restored and original -> the value; None: not defined for so small a picture.
+Judge: TypeAlias = Callable[[Tensor, Tensor], "float | None"]
+
+
+class Judges(NamedTuple):
+    """The metrics that can be had here."""
+
+    of_pictures: dict[str, Judge]  # by name
+    extractor: Extractor | None  # where FID or KID were asked for
+    labels: tuple[str, ...]  # what was measured, exactly: names, with the hash of weights given as a file
+    versions: tuple[str, ...]  # of the libraries
+    unavailable: tuple[Unavailable, ...]
+
+
+def load(names: Iterable[str], weights: str | None, device: str | None) -> Judges:
+    """The metrics of `names`. `weights`: file of the SqueezeNet of "perceptual". Raises ConfigError for a name."""
+    names = tuple(names)
+    if unknown := set(names) - set(NAMES):
+        raise ConfigError(f"no metric {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
+    found: dict[str, Judge] = {}
+    missing: list[Unavailable] = []
+    extractor: Extractor | None = None
+    for name in (name for name in NAMES if name in names and name not in OF_SET):
+        try:
+            found[name] = _load(name, weights, device)
+        except (
+            Exception
+        ) as error:  # libraries, their own dependencies, and downloads: anything may go wrong here
+            missing.append(Unavailable(name, f"{_line(error)}; {_remedy(name)}"))
+    if wanted := [name for name in names if name in OF_SET]:
+        try:
+            extractor = patches.load_extractor(device)
+        except Exception as error:  # as above
+            missing += [Unavailable(name, f"{_line(error)}; {_remedy(name)}") for name in wanted]
+    of_sets = [name for name in wanted if extractor is not None]
+    labels = (*(_label(name, weights) for name in found), *of_sets)
+    return Judges(found, extractor, labels, tuple(_versions([*found, *of_sets])), tuple(missing))
+
+
+def scores(judges: Judges, restored: Picture, original: Picture) -> tuple[Score, ...]:
+    """Both (H, W, 3) uint8. Metrics that are not defined for so small a picture are left out.
+
+    Raises ImageError, naming the metric, if a library fails.
+    """
+    x_hat, x = _signed(restored), _signed(original)
+    found: list[Score] = []
+    for name, judge in judges.of_pictures.items():
+        try:
+            with torch.inference_mode():
+                value = judge(x_hat, x)
+        except Exception as error:  # of other people's code
+            raise ImageError(f"metric {name} failed: {_line(error)}") from error
+        if value is not None:
+            found.append(Score(name, value))
+    return tuple(found)
+
+
+def _load(name: str, weights: str | None, device: str | None) -> Judge:
+    if name == "psnr":
+        return metrics.psnr
+    if name in ("ms_ssim", "ssim"):
+        importlib.import_module("pytorch_msssim")
+        return _ms_ssim if name == "ms_ssim" else _ssim
+    if name == "perceptual":
+        if weights is None:
+            raise ConfigError("no weights given")
+        return _perceptual(perceptual.load(weights))
+    return _pyiqa(name, device)
+
+
+def _ms_ssim(x_hat: Tensor, x: Tensor) -> float | None:
+    return metrics.ms_ssim(x_hat, x) if min(x.shape[2:]) > metrics.MS_SSIM_MIN_SIDE else None
+
+
+def _ssim(x_hat: Tensor, x: Tensor) -> float | None:
+    from pytorch_msssim import ssim
+
+    if min(x.shape[2:]) < SSIM_MIN_SIDE:
+        return None
+    return float(ssim((x_hat + 1) * 127.5, (x + 1) * 127.5, data_range=255.0))
+
+
+def _perceptual(network: nn.Module) -> Judge:
+    def judge(x_hat: Tensor, x: Tensor) -> float | None:
+        return float(network(x_hat, x)) if min(x.shape[2:]) >= PERCEPTUAL_MIN_SIDE else None
+
+    return judge
+
+
+def _pyiqa(name: str, device: str | None) -> Judge:
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    metric = importlib.import_module("pyiqa").create_metric(name, device=where)
+
+    def judge(x_hat: Tensor, x: Tensor) -> float | None:
+        if min(x.shape[2:]) < _PYIQA[name]:
+            return None
+        seen = (x_hat,) if name == "niqe" else (x_hat, x)
+        return float(metric(*(((one + 1) / 2).clamp(0, 1).to(where) for one in seen)))
+
+    return judge
+
+
+def _signed(picture: Picture) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def _remedy(name: str) -> str:
+    if name == "perceptual":
+        return "give the SqueezeNet 1.0 safetensors file with --perceptual"
+    if name in _PYIQA:
+        return "pip install pyiqa, with a torchvision that fits torch, and connect once for its weights"
+    if name in OF_SET:
+        return (
+            "pip install torch-fidelity, with a torchvision that fits torch, and connect once for its weights"
+        )
+    return "pip install pytorch-msssim"
+
+
+def _label(name: str, weights: str | None) -> str:
+    if name != "perceptual" or weights is None or not Path(weights).is_file():
+        return name
+    return f"{name} {hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:8]}"
+
+
+def _versions(names: Iterable[str]) -> Iterable[str]:
+    homes = {"ms_ssim": "pytorch-msssim", "ssim": "pytorch-msssim"}
+    homes |= dict.fromkeys(_PYIQA, "pyiqa") | dict.fromkeys(OF_SET, "torch-fidelity")
+    packages = dict.fromkeys(homes[name] for name in names if name in homes)
+    return (f"{package} {metadata.version(package)}" for package in packages)
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ImportError | ConfigError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,397 @@
+"""The paper's analyses: bits that add up to the file, correlations of known fields, a page that keeps what it has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+import rdeic
+from rdeic import cli, container, images, payload
+from rdeic.entropy import tables
+from rdeic.entropy.coder import SymbolEncoder
+from rdeic.evaluation.analyses import ablation, allocation, correlation, detail, page, sweep, times
+from rdeic.evaluation.analyses.page import Section, Table
+from rdeic.evaluation.analyses.subject import Named, Subject, choose
+from rdeic.evaluation.analyses.sweep import Decoding, Point
+from rdeic.evaluation.types import Score
+
+ROOT = Path(__file__).resolve().parent.parent
+WHITE = np.random.default_rng(0).standard_normal((20, 60, 70))
+
+
+@pytest.fixture(scope="module")
+def subject(tiny_folder: Path) -> Subject:
+    return Subject(str(tiny_folder), "cpu")
+
+
+def psnr(restored: images.Picture, original: images.Picture) -> tuple[Score, ...]:
+    error = float(np.mean((restored.astype(float) - original) ** 2))
+    return (Score("psnr", float(10 * np.log10(255**2 / error))),)
+
+
+# Bit allocation
+
+
+@pytest.mark.parametrize("spread", [0.3, 40.0])
+def test_symbols_cost_what_the_range_coder_spends(spread: float) -> None:
+    random = np.random.default_rng(1)
+    scales = random.integers(0, tables.SCALE_COUNT, 20_000)
+    values = (random.standard_normal(scales.size) * tables.SCALES[scales] * spread).round().astype(np.int64)
+    values[0], values[1] = -(2**31), 2**31 - 1  # the longest escapes
+    if spread > 1:
+        assert (np.abs(values) > tables.CENTRES[scales]).mean() > 0.5  # most are escapes
+    coder = SymbolEncoder()
+    coder.encode(values.astype(np.int32), scales)
+    spent = 8 * len(coder.finish())
+    assert allocation.symbol_bits(values, scales).sum() == pytest.approx(spent, rel=1e-3)
+
+
+@pytest.mark.parametrize("quality", [0, 100])
+def test_the_latent_is_that_of_the_file(subject: Subject, photo: images.Picture, quality: float) -> None:
+    blob = subject.make(photo, quality)
+    file = container.unpack(blob)
+    coded = payload.split(file.header, file.payload, subject.config)
+    decoded = subject.model_of(blob).decode_y_hat(coded, file.header.quality)[0].numpy()
+    latent = subject.latent(blob, photo)
+    assert np.array_equal(latent.symbols + latent.mu, decoded)
+    bits = allocation.measure(subject, Named("photo.png", photo), quality)
+    assert bits.y_bits == pytest.approx(8 * len(coded.y_stream), abs=32, rel=1e-3)
+    assert bits.file_bits == 8 * len(blob)
+    assert bits.map.shape == (6, 9)  # 96x130 pixels, a position of y for every 16, without the padding
+    assert 0 < bits.map.sum() < bits.y_bits
+    assert bits.relative.mean() == pytest.approx(1)
+
+
+def test_shares_go_to_the_flat_and_the_busy_quarter() -> None:
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    picture[:32, :32] = np.random.default_rng(0).integers(0, 255, (32, 32, 3))
+    contrast = allocation.contrast(picture, 16)
+    assert contrast.shape == (4, 4)
+    assert (contrast[:2, :2] > 20).all() and contrast[2:].max() < 1e-9
+    bits = np.where(contrast > 20, 3.0, 1.0)
+    flat, busy = allocation.shares(bits, contrast)
+    assert busy == pytest.approx(12 / 24) and flat == pytest.approx(4 / 24)
+
+
+# Correlation
+
+
+def test_white_noise_has_no_correlation() -> None:
+    found = correlation.correlation(WHITE)
+    assert found.shape == (5, 5)
+    assert found[2, 2] == pytest.approx(1)
+    assert np.abs(np.delete(found.ravel(), 12)).max() < 4 / np.sqrt(WHITE.size * 0.9)
+    assert correlation.nearest(found) < 0.01
+
+
+def test_neighbours_that_share_noise_correlate() -> None:
+    found = correlation.correlation(WHITE[:, :-1] + WHITE[:, 1:])  # each with the one below
+    assert found[3, 2] == pytest.approx(0.5, abs=0.02) and found[1, 2] == pytest.approx(0.5, abs=0.02)
+    assert np.abs(found[2, [0, 1, 3, 4]]).max() < 0.02 and abs(found[0, 2]) < 0.02
+    assert correlation.largest(found) == pytest.approx(0.5, abs=0.02)
+    slanted = correlation.correlation(WHITE[:, :-1, :-1] - WHITE[:, 1:, 1:])
+    assert slanted[3, 3] == pytest.approx(-0.5, abs=0.02) and abs(slanted[3, 1]) < 0.02
+    assert correlation.largest(slanted) == pytest.approx(-0.5, abs=0.02)
+
+
+def test_a_bias_is_redundancy_too() -> None:
+    assert correlation.correlation(np.full((3, 8, 9), -2.0)) == pytest.approx(np.ones((5, 5)))
+    assert correlation.correlation(np.zeros((3, 8, 9))) == pytest.approx(np.zeros((5, 5)))
+
+
+def test_correlation_of_a_model(subject: Subject, photo: images.Picture) -> None:
+    both = correlation.measure(subject, [Named("a", photo), Named("b", photo[::-1].copy())], 50)
+    alone = [correlation.measure(subject, [Named("x", p)], 50).map for p in (photo, photo[::-1].copy())]
+    assert both.map == pytest.approx(np.mean(alone, axis=0))
+    rows = correlation.as_csv([both]).rows
+    assert len(rows) == 25 and float(rows[12][5]) == pytest.approx(1)
+    with pytest.raises(rdeic.ConfigError, match=r"small\.png: too small"):
+        correlation.measure(subject, [Named("small.png", photo[:32])], 50)
+
+
+# One file restored in many ways
+
+
+def test_points_are_of_the_file_restored_that_way(subject: Subject, photo: images.Picture) -> None:
+    ways = [Decoding(1, 1.0), Decoding(3, 0.5)]
+    points = sweep.measure(subject, [Named("photo.png", photo)], psnr, [20, 80], ways, lambda: None)
+    assert [(point.quality, point.decoding) for point in points] == [
+        (q, way) for q in (20, 80) for way in ways
+    ]
+    for point in points:
+        blob = subject.compress(photo, quality=point.quality)
+        assert point.bpp == pytest.approx(8 * len(blob) / (96 * 130))
+        image = subject.decompress(blob, point.decoding.detail, point.decoding.steps)
+        assert point.score("psnr") == psnr(np.asarray(image), photo)[0].value
+
+
+def test_sharpness_is_relative_to_the_original(photo: images.Picture) -> None:
+    blurred = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(2)))
+    assert sweep.sharpness(photo, photo) == 1
+    assert sweep.sharpness(blurred, photo) < 0.7
+    assert sweep.sharpness(photo, blurred) == pytest.approx(1 / sweep.sharpness(blurred, photo))
+    assert sweep.sharpness(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 3), np.uint8)) == 0
+
+
+def test_means_and_the_best_of_each_quality() -> None:
+    points = [
+        Point(name, 25, Decoding(steps, 1.0), bpp, steps / 10, (Score("psnr", value), *others))
+        for name, bpp, others in (("a", 0.02, (Score("ms_ssim", 0.5),)), ("b", 0.04, ()))
+        for steps, value in ((1, 20.0 if name == "a" else 22.0), (2, 24.0))
+    ]
+    first, second = sweep.means(points)
+    assert (first.bpp, first.decode_seconds, first.scores) == (
+        pytest.approx(0.03),
+        0.1,
+        (Score("psnr", 21.0),),
+    )
+    assert second.image == "2 pictures"
+    header, rows = sweep.table(points, sweep.STEPS)
+    assert list(header) == ["quality", "steps", "bpp", "PSNR, dB ↑", "seconds"]
+    assert [row[3] for row in rows] == ["21.00", "**24.00**"]
+    stored = sweep.as_csv(points)
+    assert [row[-1] for row in stored.rows] == ["0.5", "0.5", "", ""]
+
+
+def test_the_busiest_window() -> None:
+    values = np.random.default_rng(3).random((9, 11))
+    sums = {
+        (top, left): values[top : top + 4, left : left + 3].sum() for top in range(6) for left in range(9)
+    }
+    assert detail.busiest(values, 3, 4) == max(sums, key=lambda place: sums[place])
+    assert detail.busiest(values, 11, 9) == (0, 0)
+
+
+def test_differences_are_from_the_usual_restoration(subject: Subject, photo: images.Picture) -> None:
+    sheet = detail.measure(subject, Named("photo.png", photo), 50, [0.0, 1.0])
+    blob = subject.compress(photo, quality=50)
+    smooth, usual = (np.asarray(subject.decompress(blob, d)).astype(float) for d in (0.0, 1.0))
+    assert np.array_equal(sheet.differences[0], np.abs(smooth - usual).mean(axis=2))
+    assert sheet.differences[1].max() == 0
+    part = detail.cropped(sheet, (40, 500))
+    assert part.original.shape == (96, 40, 3)
+    assert part.differences[0].sum() == max(
+        sheet.differences[0][:, left : left + 40].sum() for left in range(91)
+    )
+
+
+def test_pictures_are_chosen_by_name(photo: images.Picture) -> None:
+    pictures = [Named("a.png", photo), Named("b.png", photo)]
+    assert [one.name for one in choose(pictures, ["b", "a.png"])] == ["b.png", "a.png"]
+    with pytest.raises(rdeic.ConfigError, match=r"no picture 'c' among a\.png, b\.png"):
+        choose(pictures, ["c"])
+
+
+# Times
+
+
+def test_denoising_is_told_apart_from_the_rest(subject: Subject, photo: images.Picture) -> None:
+    calls: list[None] = []
+    pictures = [Named("a", photo), Named("b", photo[:80])]
+    few, many = times.measure(subject, pictures, 50, [1, 60], 2, lambda: calls.append(None))
+    assert (few.steps, many.steps, few.samples, len(calls)) == (1, 60, 4, 4)
+    assert (few.width, few.height) == (0, 0)  # of different sizes
+    assert many.denoising.mean > 3 * few.denoising.mean > 0
+    assert many.remaining.mean < many.denoising.mean
+    assert few.encoding == many.encoding and few.encoding.mean > 0 and few.remaining.mean > 0
+    header, rows = times.table([few, many])
+    assert header[1:3] == ("steps", "encoding (s)") and rows[1][-1] == "1.0x" and float(rows[0][-1][:-1]) > 3
+    with pytest.raises(rdeic.ConfigError, match="301 steps"):
+        times.measure(subject, pictures, 50, [301], 1, lambda: None)
+
+
+def test_spread() -> None:
+    assert times.spread([1.0, 3.0]) == (2.0, pytest.approx(np.sqrt(2)))
+    assert times.spread([0.5]) == (0.5, 0.0)
+    assert str(times.spread([0.1, 0.3])) == "0.200 ± 0.141"
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (1, 1), (33, 2)])
+def test_generated_pictures(width: int, height: int) -> None:
+    pictures = times.synthetic(width, height)
+    assert {one.picture.shape for one in pictures} == {(height, width, 3)}
+    assert [one.picture.tobytes() for one in times.synthetic(width, height)] == [
+        one.picture.tobytes() for one in pictures
+    ]
+    if width == 64:
+        row = pictures[0].picture[:, :, 0].astype(float)
+        assert np.corrcoef(row[:, :-1].ravel(), row[:, 1:].ravel())[0, 1] > 0.6  # smooth, as photographs are
+        assert not np.array_equal(pictures[0].picture, pictures[1].picture)
+
+
+# The page
+
+
+def section(name: str, value: str) -> Section:
+    return Section(
+        name, name.title(), f"About {name}.", (f"{name}.svg",), Table(("a",), [(value,)]), ("`python x`",)
+    )
+
+
+def test_a_section_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
+    order = ("first", "second", "third")
+    page.update(tmp_path, [section("third", "3"), section("first", "1")], order)
+    before = (tmp_path / "figures.md").read_text(encoding="utf-8")
+    assert before.index("## First") < before.index("## Third") and "## Second" not in before
+    assert "![First](images/figures/first.svg)\n\n| a |" in before and before.count("* `python x`") == 2
+    page.update(tmp_path, [section("second", "2")], order)
+    page.update(tmp_path, [section("first", "changed")], order)
+    text = (tmp_path / "figures.md").read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## First",
+        "## Second",
+        "## Third",
+    ]
+    assert "| changed |" in text and "| 1 |" not in text and "| 3 |" in text
+    page.update(tmp_path, [section("first", "1")], ("first", "third"))
+    assert (tmp_path / "figures.md").read_text(encoding="utf-8") == before
+
+
+def test_a_page_that_is_no_text_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "figures.md").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(rdeic.ConfigError, match=r"figures\.md: cannot be read"):
+        page.update(tmp_path, [section("first", "1")], ("first",))
+    assert (tmp_path / "figures.md").read_bytes() == b"\xff\xfe\x00"
+
+
+# Ablations
+
+
+def ablation_csv(path: Path) -> Path:
+    lines = ["# by a command", "variant,quality,image,bpp,psnr,ms_ssim,perceptual,denoise_seconds"]
+    for variant, scale, seconds in (("Baseline, 50 steps", 1.0, 5.0), ("+RRD, 2 steps", 0.5, 0.2)):
+        for i, bpp in enumerate((0.02, 0.04, 0.08, 0.16)):
+            lines.append(
+                f'"{variant}",{i},mean,{bpp * scale},{20 + i},{0.7 + i / 20},{0.5 - i / 10},{seconds}'
+            )
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_half_the_bits_at_equal_quality_are_50_percent_less(tmp_path: Path) -> None:
+    pytest.importorskip("bjontegaard")
+    header, rows = ablation.table(ablation.read(ablation_csv(tmp_path / "ablation.csv")))
+    assert header[:3] == ("variant", "rates", "denoising (s)")
+    assert list(rows[0]) == ["Baseline, 50 steps", "0.020 to 0.160 bpp", "5.000", "0%", "0%", "0%"]
+    assert list(rows[1]) == ["+RRD, 2 steps", "0.010 to 0.080 bpp", "0.200", "-50.0%", "-50.0%", "-50.0%"]
+
+
+def test_figures_of_the_paper_get_their_variants(tmp_path: Path) -> None:
+    rows = ablation.read(ablation_csv(tmp_path / "ablation.csv"))
+    assert {name: len(chosen) for name, chosen in ablation.figures(rows).items()} == {"fig7": 8}
+    renamed = [row._replace(variant=f"my {row.variant}") for row in rows]
+    assert ablation.figures(renamed) == {"all": renamed}
+
+
+def test_other_tables_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("codec,bpp\njpeg,0.1\n", encoding="utf-8")
+    with pytest.raises(rdeic.ConfigError, match="no table of ablations"):
+        ablation.read(tmp_path / "x.csv")
+    table = ablation_csv(tmp_path / "y.csv")
+    table.write_text(table.read_text(encoding="utf-8").replace("0.04,", "much,"), encoding="utf-8")
+    with pytest.raises(rdeic.ConfigError, match=r"y\.csv: not a table of ablations"):
+        ablation.read(table)
+
+
+# The commands
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def bench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_folder: Path
+) -> Callable[..., Outcome]:
+    """Runs `rdeic bench ARGUMENTS` of the tiny model in this process."""
+
+    def run(*arguments: str | Path) -> Outcome:
+        always = ("rdeic", "bench", "--model", str(tiny_folder), "--device", "cpu")
+        monkeypatch.setattr(sys, "argv", [*always, *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return Outcome(exit_.value.code or 0, captured.out, captured.err)
+
+    return run
+
+
+def test_bench_prints_the_table_of_times(bench: Callable[..., Outcome]) -> None:
+    done = bench("--size", "64x48", "--runs", "1", "--steps", "1", "--steps", "3")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("| model | steps | encoding (s) | denoising (s) | remaining (s) |")
+    assert [line.split(" | ")[1] for line in lines[2:4]] == ["1", "3"]
+    assert "torch" in lines[5] and lines[7].startswith("5 generated pictures of 64x48 pixels, quality 50")
+
+
+def test_bench_on_pictures_as_json(
+    bench: Callable[..., Outcome], photo: images.Picture, tmp_path: Path
+) -> None:
+    images.write(photo, tmp_path / "photo.png", "png")
+    found = json.loads(bench(tmp_path, "--steps", "2", "--json").out)
+    (row,) = found["rows"]
+    assert not found["generated_pictures"] and " cores" in found["machine"]
+    assert (row["width"], row["height"], row["samples"], row["steps"]) == (130, 96, 3, 2)
+    assert row["encoding"]["mean"] > 0 and row["denoising"]["deviation"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "0x5"], "--size 0x5: give WIDTHxHEIGHT"),
+        (["none.png"], "none.png: cannot be read"),
+        (["--size", "64x64", "--steps", "400"], "400 steps"),
+    ],
+)
+def test_bench_says_what_is_wrong(bench: Callable[..., Outcome], arguments: list[str], message: str) -> None:
+    done = bench(*arguments)
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err and len(done.err.splitlines()) == 1
+
+
+def test_every_figure_by_one_command(tiny_folder: Path, photo: images.Picture, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("bjontegaard")
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for name, picture in (("a.png", photo), ("b.png", photo[:, ::-1].copy()), ("c.png", photo)):
+        images.write(picture, data / name, "png")
+    command = [sys.executable, str(ROOT / "scripts" / "figures.py"), "all", "--model", str(tiny_folder)]
+    arguments = ["--data", str(data), "--pictures", "2", "--steps", "1,3", "--details", "0,1", "--show", "b"]
+    table = ["--ablation", str(ablation_csv(tmp_path / "ablation.csv"))]
+    done = subprocess.run(
+        [*command, *arguments, *table, "--against", str(tiny_folder), "--device", "cpu", "-o", str(out)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    text = (out / "figures.md").read_text(encoding="utf-8")
+    assert len([line for line in text.splitlines() if line.startswith("## ")]) == 6
+    assert "2 pictures: a, b" in text and "not measured: perceptual" in text
+    drawn = {path.name for path in (out / "images" / "figures").iterdir()}
+    assert drawn == {
+        "steps.svg", "detail.svg", "detail.jpg", "allocation.jpg", "correlation.svg", "ablation-fig7.svg",
+    }  # fmt: skip
+    for name in drawn:
+        assert f"(images/figures/{name})" in text
+        path = out / "images" / "figures" / name
+        assert path.stat().st_size < 150_000
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        else:
+            images.read(path)
+    stored = {path.stem for path in (out / "measurements" / "figures").iterdir()}
+    assert stored == {"steps", "detail", "allocation", "correlation", "times"}

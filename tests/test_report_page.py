@@ -1,0 +1,472 @@
+"""The report shows what was measured, needs no network, and trusts no name or message."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+import sys
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdeic.errors import ConfigError
+from rdeic.evaluation import labels, published, report_page
+from rdeic.evaluation.results import ORIGINAL, Results, Shown
+from rdeic.evaluation.types import Measurement, Score, SetScore, Unavailable, UnavailableCodec
+from rdeic.evaluation.viewer import gallery
+
+EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}</style>'&amp;"
+DASH = "\N{EN DASH}"  # where there is no value
+CODECS = ("rdeic", "avif", "webp", "jpeg")
+BITS = {"rdeic": 0.5, "avif": 1.0, "webp": 1.3, "jpeg": 2.2}  # for the same quality
+SETTINGS = ("1", "2", "3", "5", "10")
+IMAGES = ("kodim01.png", "kodim02.png", "kodim03.png")
+
+
+def measurement(codec: str, setting: str, image: str) -> Measurement:
+    """Qualities that depend on the setting and the picture only, so that BD-rates are known."""
+    level, offset = SETTINGS.index(setting), IMAGES.index(image)
+    scores = (
+        Score("psnr", 22.0 + 1.5 * level + offset - 0.05 * level**2),
+        Score("ms_ssim", 1 - 0.3 / (2 + level)),
+        Score("lpips", 0.4 / (1 + level) + 0.01 * offset),
+        Score("dists", 0.25 / (1 + 0.7 * level) + 0.01 * offset),
+    )
+    bpp = BITS[codec] * 0.06 * 1.5**level
+    size = round(bpp * 48 * 32 / 8)
+    return Measurement(codec, setting, image, 48, 32, size, bpp, 0.1 + level, 0.25, scores, "")
+
+
+def results(measurements: tuple[Measurement, ...] | None = None) -> Results:
+    if measurements is None:
+        measurements = tuple(measurement(c, s, i) for c in CODECS for s in SETTINGS for i in IMAGES)
+    return Results(
+        dataset="kodak",
+        protocol="as is",
+        metrics=("psnr", "ms_ssim", "lpips", "dists", "niqe", "fid"),
+        codecs=tuple(dict.fromkeys(one.codec for one in measurements)),
+        measurements=measurements,
+        set_scores=tuple(
+            SetScore(codec, setting, Score("fid", 90 / (1 + level) + 5 * BITS[codec]))
+            for codec in CODECS
+            for level, setting in enumerate(SETTINGS)
+        ),
+        unavailable=(Unavailable("niqe", "needs pyiqa: pip install 'rdeic[eval]'"),),
+        unavailable_codecs=(UnavailableCodec("bpg", "bpgenc is not on the PATH"),),
+        shown=(),
+        command="rdeic evaluate kodak --codec rdeic --codec avif -o report",
+        versions=("rdeic 0.1", "Pillow 13.0.0"),
+        hardware="Some CPU, 2 cores, Linux",
+    )
+
+
+def show(folder: Path, base: Results) -> Results:
+    """With pictures of noise for the viewer, of the first image."""
+    generator = np.random.default_rng(0)
+    shown = []
+    (folder / "shown").mkdir(parents=True)
+    for codec, setting in [(ORIGINAL, ""), *((codec, setting) for codec in CODECS for setting in SETTINGS)]:
+        path = f"shown/{codec}-{setting}.png"
+        Image.fromarray(generator.integers(0, 256, (32, 48, 3), np.uint8)).save(folder / path)
+        shown.append(Shown(codec, setting, IMAGES[0], path))
+    return base._replace(shown=tuple(shown))
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: elements, attributes, text, tables."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self.rows: list[list[str]] = []
+        self._raw = ""
+        self._in_cell = False
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self._raw = tag if tag in self.raw else ""
+        if self._raw:
+            self.raw[tag].append("")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        self._in_cell = tag in ("td", "th") or (self._in_cell and tag != "tr")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.raw:
+            self._raw = ""
+        if tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._raw:
+            self.raw[self._raw][-1] += data
+            return
+        self.texts.append(data)
+        if self._in_cell:
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def row(self, *start: str) -> list[str]:
+        """The first table row that begins so."""
+        return next(row for row in self.rows if tuple(row[: len(start)]) == start)
+
+
+def columns(path: Path) -> list[dict[str, str]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    page = Page(report_page.write(show(tmp_path, results()), tmp_path))
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "data", "poster", "srcset", "action"):
+            link = attributes.get(name, "")
+            assert not link or link.startswith("#") or link in ("measurements.csv", "means.csv"), (tag, link)
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+    assert tag is not None and "link" not in {tag for tag, _ in page.elements}
+    assert not re.search(r"url\(|@import|https?:", "".join(page.raw["style"] + page.raw["script"][1:]))
+    targets = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {a["href"][1:] for _, a in page.elements if a.get("href", "").startswith("#")} <= targets
+
+
+def test_a_browser_runs_our_script_and_no_other(tmp_path: Path) -> None:
+    page = Page(report_page.write(results(), tmp_path))
+    policy = next(a["content"] for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    digest = base64.b64encode(hashlib.sha256(page.raw["script"][-1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "unsafe" not in policy.replace("style-src 'unsafe-inline'", "")
+
+
+def test_names_and_messages_are_only_text(tmp_path: Path) -> None:
+    good = results().measurements
+    mine = tuple(one._replace(codec=EVIL) if one.codec == "webp" else one for one in good)
+    mine = tuple(one._replace(image=EVIL + one.image) for one in mine)
+    mine += (mine[0]._replace(setting=EVIL, scores=(), error=f"crashed: {EVIL}"),)
+    (tmp_path / "original.png").write_bytes(picture_file())
+    everything = results(mine)._replace(
+        dataset=EVIL,
+        protocol=EVIL,
+        command=f"rdeic evaluate {EVIL}\n# second line",
+        hardware=EVIL,
+        versions=(EVIL,),
+        unavailable=(Unavailable(EVIL, EVIL),),
+        unavailable_codecs=(UnavailableCodec(EVIL, EVIL),),
+        shown=(
+            Shown(ORIGINAL, "", mine[0].image, "original.png"),
+            Shown(EVIL, "1", mine[0].image, "original.png"),
+        ),
+    )
+    page = Page(report_page.write(everything, tmp_path))
+    assert [a.get("type") for tag, a in page.elements if tag == "script"] == ["application/json", None]
+    assert sum(tag == "style" for tag, _ in page.elements) == 1
+    assert all(a.keys() <= {"class", "alt"} for tag, a in page.elements if tag == "img")
+    assert not any(name.startswith("on") for _, a in page.elements for name in a)
+    assert page.text.count(EVIL) > 20 and f"crashed: {EVIL}" in page.text
+    scene = json.loads(page.raw["script"][0])[0]
+    assert scene["image"] == mine[0].image and scene["versions"][1]["codec"] == EVIL
+    assert len(columns(tmp_path / "measurements.csv")) == len(mine)  # no name breaks the table
+    assert columns(tmp_path / "measurements.csv")[-1]["error"] == f"crashed: {EVIL}"
+
+
+def test_a_file_name_that_is_no_text_spoils_nothing(tmp_path: Path) -> None:
+    strange = results().measurements[0]._replace(image="caf\udce9.png")
+    page = Page(report_page.write(results((strange,)), tmp_path))
+    assert "caf?.png" in page.text
+    assert columns(tmp_path / "measurements.csv")[0]["image"] == "caf?.png"
+
+
+def test_means_are_of_what_worked_and_failures_are_told(tmp_path: Path) -> None:
+    lost = tuple(
+        one._replace(scores=(), bytes=0, bpp=0.0, error="timed out after 600 s")
+        if (one.codec, one.setting, one.image) == ("avif", "3", "kodim02.png")
+        else one
+        for one in results().measurements
+    )
+    page = Page(report_page.write(results(lost), tmp_path))
+    row = page.row("avif", "3")
+    # level 2, pictures 0 and 2: (22 + 3 - 0.2) + mean of 0 and 2
+    assert row[2:5] == ["0.1350", "25.80", f"{1 - 0.3 / 4:.4f}"]
+    assert row[-1] == "1 of 3" and page.row("avif", "5")[-1] == "0 of 3"
+    assert page.row("avif", "1", "timed out after 600 s", "3", "kodim02.png")
+    assert page.row(
+        "kodim02.png", "avif", "3", "48\N{MULTIPLICATION SIGN}32", "failed: timed out after 600 s"
+    )
+    assert "60 files encoded and decoded" in page.text and "1 of them failed" in page.text
+    mean = next(r for r in columns(tmp_path / "means.csv") if (r["codec"], r["setting"]) == ("avif", "3"))
+    assert float(mean["psnr"]) == pytest.approx(25.8) and (mean["pictures"], mean["failed"]) == ("2", "1")
+    assert float(mean["fid"]) == pytest.approx(35)
+
+
+def test_what_could_not_be_had_is_told(tmp_path: Path) -> None:
+    text = Page(report_page.write(results(), tmp_path)).text
+    assert "niqe needs pyiqa: pip install 'rdeic[eval]'" in text
+    assert "bpg bpgenc is not on the PATH" in text
+    assert "rdeic evaluate kodak --codec rdeic --codec avif -o report" in text
+    assert "Some CPU, 2 cores, Linux" in text and "rdeic 0.1; Pillow 13.0.0" in text
+
+
+def test_every_measurement_is_in_the_csv(tmp_path: Path) -> None:
+    given = results()
+    report_page.write(given, tmp_path)
+    rows = columns(tmp_path / "measurements.csv")
+    assert len(rows) == len(given.measurements)
+    for row, one in zip(rows, given.measurements, strict=True):
+        assert (row["codec"], row["setting"], row["image"]) == (one.codec, one.setting, one.image)
+        assert (int(row["bytes"]), float(row["bpp"])) == (one.bytes, one.bpp)
+        assert [float(row[score.metric]) for score in one.scores] == [score.value for score in one.scores]
+    head = (tmp_path / "measurements.csv").read_text().splitlines()[:3]
+    assert head == [f"# {given.command}", f"# {given.hardware}", "# rdeic 0.1; Pillow 13.0.0"]
+
+
+def test_bd_rates_are_against_the_anchor_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("bjontegaard")
+    page = Page(report_page.write(results(), tmp_path, anchor="webp"))
+    text = page.text
+    # same quality at every setting, so the BD-rate is the ratio of the bits: 0.5 / 1.3
+    assert page.row("rdeic", "\N{MINUS SIGN}61.5% 100%")[1:5] == ["\N{MINUS SIGN}61.5% 100%"] * 4
+    assert "For the same quality as webp , on average, rdeic needs 62% fewer bits by PSNR" in text
+    assert text.index("Bits against webp") < text.index("Bits against avif")
+    hidden = [a for _, a in page.elements if a.get("data-tab") == "anchor"]
+    assert ["hidden" in a for a in hidden] == [False, True, True, True]
+
+
+def test_codecs_are_compared_at_the_same_rate_where_they_reach_it(tmp_path: Path) -> None:
+    page = Page(report_page.write(results(), tmp_path))
+    tables = [a["data-index"] for _, a in page.elements if a.get("data-tab") == "rate" and "hidden" not in a]
+    assert tables == ["4"]  # the one that most codecs reach
+    rates = [row for row in page.rows if row and row[0] == "avif" and row[-1].startswith("smallest")]
+    assert {row[-1] for row in rates} == {"smallest: 0.0600 bpp"} and rates[0][1:-1] == [DASH] * 5
+    # 0.0675 bpp: rdeic's third setting; for avif log(0.0675 / 0.06) / log(1.5) of the way to its second
+    share = math.log(0.0675 / 0.06) / math.log(1.5)
+    assert page.row("avif", f"{23 + 1.45 * share:.2f}", f"{1 - 0.3 / 2 + 0.05 * share:.4f}")
+    bold = [a.get("class", "") for tag, a in page.elements if tag == "td" and "best" in a.get("class", "")]
+    assert len(bold) == 3 * 5  # where only rdeic gets it is best of nothing, above it is in every metric
+    assert page.row("rdeic", "25.80")
+    start = page.rows.index(page.row("rdeic", "25.80"))
+    assert [row[-1] for row in page.rows[start : start + 4]] == [
+        "",
+        "",
+        "smallest: 0.0780 bpp",
+        "smallest: 0.1320 bpp",
+    ]
+
+
+def test_the_headline_is_about_another_codec_than_the_anchor(tmp_path: Path) -> None:
+    pytest.importorskip("bjontegaard")
+    page = Page(report_page.write(results(), tmp_path, anchor="rdeic"))
+    assert "For the same quality as rdeic , on average, avif needs 100% more bits by PSNR" in page.text
+
+
+def test_the_headline_keeps_no_metric_back(tmp_path: Path) -> None:
+    pytest.importorskip("bjontegaard")
+    apart = tuple(  # of webp's PSNR a small part is within the others' range, of its LPIPS nothing
+        one._replace(
+            scores=tuple(
+                Score(s.metric, s.value + {"psnr": 4.0, "lpips": 9.0}.get(s.metric, 0.0)) for s in one.scores
+            )
+        )
+        if one.codec == "webp"
+        else one
+        for one in results().measurements
+    )
+    text = Page(report_page.write(results(apart), tmp_path, anchor="webp")).text
+    assert f"{DASH} by PSNR only 13% of the quality range in common" in text
+    assert f"{DASH} by LPIPS rdeic and webp share 0% of their qualities" in text
+    assert "62% fewer bits by MS-SSIM over 100% of the quality range" in text
+
+
+def test_the_default_anchor_is_the_one_that_compares_best(tmp_path: Path) -> None:
+    pytest.importorskip("bjontegaard")
+    alone = tuple(  # avif's qualities meet no other's
+        one._replace(scores=tuple(Score(s.metric, s.value + 100) for s in one.scores))
+        if one.codec == "avif"
+        else one
+        for one in results().measurements
+    )
+    page = Page(report_page.write(results(alone)._replace(set_scores=()), tmp_path))
+    assert "For the same quality as webp" in page.text
+    assert "share 0% of their qualities" in page.text
+
+
+def test_an_unknown_anchor_or_data_set_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="anchor 'vvc' was not measured: choose from rdeic, avif, webp, jpeg"
+    ):
+        report_page.write(results(), tmp_path, anchor="vvc")
+    with pytest.raises(ConfigError, match="nothing published on 'kodak'"):
+        report_page.write(results(), tmp_path, published_on="kodak")
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_curves_are_drawn_beside(tmp_path: Path) -> None:
+    page = Page(report_page.write(results(), tmp_path, published_on="Kodak"))
+    assert {"DiffEIC", "RDEIC", "MS-ILLM"} <= set(page.texts)
+    assert published.SOURCE in page.text
+    assert not set(published.VARIANTS) & set(page.texts)
+    assert published.SOURCE not in Page(report_page.write(results(), tmp_path)).text
+
+
+def drawings(path: Path) -> list[ET.Element]:
+    """The plots of a page, as XML."""
+    return [
+        ET.fromstring(svg) for svg in re.findall(r"<svg viewBox=\"0 0 .*?</svg>", path.read_text(), re.DOTALL)
+    ]
+
+
+def test_there_is_a_plot_for_every_metric_with_every_codec(tmp_path: Path) -> None:
+    plots = drawings(report_page.write(results(), tmp_path))
+    names = [plot.attrib["aria-label"].split(" against")[0] for plot in plots]
+    assert names == ["PSNR", "MS-SSIM", "LPIPS", "DISTS", "FID"]
+    for plot in plots:
+        curves = {group.attrib["data-codec"]: group for group in plot.iter("g")}
+        assert set(curves) == set(CODECS)
+        for codec, group in curves.items():
+            tips = [tip.text or "" for tip in group.iter("title")]
+            assert len(tips) == len(SETTINGS)
+            assert tips[0].endswith(f"at {BITS[codec] * 0.06:.4f} bpp")
+            places = [float(x) for x in re.findall(r"translate\(([\d.]+)", ET.tostring(group).decode())]
+            steps = np.diff(places)
+            assert np.all(steps > 0) and np.ptp(steps) < 0.3  # equal ratios of rates, equal distances
+            assert group.findtext("text") == codec
+
+
+def test_lower_rates_lie_left_and_higher_values_up(tmp_path: Path) -> None:
+    plot = drawings(report_page.write(results(), tmp_path))[0]
+    found = {}
+    for group in plot.iter("g"):
+        marks = re.findall(r"translate\(([\d.]+) ([\d.]+)\)", ET.tostring(group).decode())
+        found[group.attrib["data-codec"]] = [(float(x), float(y)) for x, y in marks]
+    assert found["rdeic"][0][0] < found["avif"][0][0] < found["jpeg"][0][0]
+    assert found["rdeic"][0][1] == found["jpeg"][0][1] > found["rdeic"][1][1]
+
+
+def test_labels_stay_clear_of_each_other_and_of_curves() -> None:
+    area = labels.Box(0, 0, 640, 400)
+    curves = [[labels.Point(100 + 90.0 * i, 300 - 50.0 * i - 14 * k) for i in range(5)] for k in range(5)]
+    placed = labels.place(["rdeic", "avif", "webp", "jpeg xl", "heic"], curves, area)
+    for i, one in enumerate(placed):
+        assert area.left <= one.box.left and one.box.right <= area.right
+        assert not any(one.box.meets(other.box) for other in placed[i + 1 :])
+        assert not any(one.box.covers(point) for curve in curves for point in curve)
+
+
+def picture_file() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (48, 32), "teal").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_viewer_has_the_very_pictures(tmp_path: Path) -> None:
+    given = show(tmp_path, results())
+    scenes = json.loads(Page(report_page.write(given, tmp_path)).raw["script"][0])
+    assert [(scene["image"], scene["width"], scene["height"]) for scene in scenes] == [
+        ("kodim01.png", 48, 32)
+    ]
+    versions = scenes[0]["versions"]
+    assert versions[0]["codec"] == ORIGINAL and len(versions) == len(given.shown)
+    order = [(CODECS.index(version["codec"]), version["bpp"]) for version in versions[1:]]
+    assert order == sorted(order)
+    for version in versions:
+        kind, _, data = version["uri"].partition(";base64,")
+        assert kind == "data:image/png"
+        stored = tmp_path / f"shown/{version['codec']}-{version['setting']}.png"
+        assert base64.b64decode(data) == stored.read_bytes()
+    last = dict(versions[-1]["facts"])
+    assert last["rate"] == f"{2.2 * 0.06 * 1.5**4:.4f} bpp" and last["PSNR"] == "27.20 dB"
+
+
+def test_the_viewer_takes_no_file_but_pictures_of_the_report(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    given = show(folder, results())
+    (tmp_path / "secret.png").write_bytes(picture_file())
+    (folder / "notes.png").write_bytes(b"<svg onload=alert(1)>")
+    bad = ("../secret.png", str(tmp_path / "secret.png"), "notes.png", "missing.png", "shown", "a\0b")
+    given = given._replace(shown=(*given.shown, *(Shown("avif", "1", IMAGES[0], path) for path in bad)))
+    found = gallery(given, folder, 1 << 20)
+    assert [line.partition(": not a readable")[0] for line in found.broken] == list(bad)
+    assert len(found.scenes[0].versions) == 1 + len(CODECS) * len(SETTINGS)
+
+
+@pytest.mark.parametrize("files", [21, 15, 8, 4])
+def test_the_viewer_keeps_the_page_small_and_every_codec_in_it(tmp_path: Path, files: int) -> None:
+    given = show(tmp_path, results())
+    whole = gallery(given, tmp_path, 1 << 30).scenes[0].versions
+    limit = files * max(len(version.uri) for version in whole)
+    found = gallery(given, tmp_path, limit)
+    kept = [version for scene in found.scenes for version in scene.versions]
+    assert sum(len(version.uri) for version in kept) <= limit
+    assert len(kept) + found.full == len(given.shown)
+    # of each codec all five, the first, third and fifth, the first alone; not even that
+    assert len(kept) == {21: 1 + 5 * 4, 15: 1 + 3 * 4, 8: 1 + 1 * 4, 4: 0}[files]
+    assert {version.codec for version in kept} == ({ORIGINAL, *CODECS} if kept else set())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [math.inf, math.nan, 30.0])
+def test_odd_values_are_shown_as_what_they_are(tmp_path: Path, value: float) -> None:
+    odd = tuple(one._replace(scores=(Score("psnr", value),)) for one in results().measurements)
+    path = report_page.write(results(odd)._replace(set_scores=()), tmp_path)
+    assert Page(path).row("avif", "1")[3] == {math.inf: "\N{INFINITY}", 30.0: "30.00"}.get(value, DASH)
+    assert len(drawings(path)) == (value == 30)
+
+
+def test_without_the_package_for_bd_rates_there_is_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bjontegaard", None)  # as if it were not installed
+    page = Page(report_page.write(results(), tmp_path))
+    assert "BD-rates need bjontegaard: pip install 'rdeic[eval]'" in page.text
+    assert page.row("rdeic", DASH)[1:] == [DASH] * 5
+
+
+def test_a_run_in_which_everything_failed_has_a_report(tmp_path: Path) -> None:
+    failed = tuple(one._replace(scores=(), error="no such program") for one in results().measurements)
+    page = Page(report_page.write(results(failed)._replace(set_scores=()), tmp_path))
+    assert "60 of them failed" in page.text and page.row("jpeg", "10")[-1] == "3 of 3"
+    assert len(columns(tmp_path / "measurements.csv")) == 60
+
+
+def test_one_codec_alone_is_compared_with_nothing(tmp_path: Path) -> None:
+    only = tuple(one for one in results().measurements if one.codec == "jpeg")
+    page = Page(report_page.write(results(only), tmp_path))
+    assert "BD-rate" not in page.text and page.row("jpeg", "10")[-1] == "0 of 3"
+
+
+def test_published_curves_cover_what_the_paper_plots() -> None:
+    assert published.datasets() == ("Kodak", "Tecnick", "CLIC2020")
+    rdeic = published.curve("Kodak", published.RDEIC, "psnr")
+    assert rdeic.bpp == tuple(sorted(rdeic.bpp))
+    assert rdeic.values == (22.21, 23.51, 24.49, 25.22, 25.78)  # 5, 5, 5, 2 and 2 steps
+    names = {curve.name for curve in published.curves("CLIC2020", "fid")}
+    assert {"BPG", "VVC", "ELIC", "HiFiC", "MS-ILLM", "VQIR", "Text+Sketch", "PerCo", "DiffEIC"} < names
+    assert published.curves("Kodak", "fid") == ()  # too small a set
+    assert "SD Encoder" not in names and published.bound("CLIC2020", "psnr") == 28.85
+    assert published.bound("Kodak", "fid") is None
+
+
+def test_what_was_not_published_is_refused_by_name() -> None:
+    with pytest.raises(
+        ConfigError, match="nothing published on 'kodak2': choose from Kodak, Tecnick, CLIC2020"
+    ):
+        published.curves("kodak2", "psnr")
+    with pytest.raises(ConfigError, match="nothing published of 'JPEG' in 'psnr' on 'Kodak'"):
+        published.curve("Kodak", "JPEG", "psnr")
