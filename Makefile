@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test test-all lint format demo clean
+FUZZ_SECONDS ?= 20
+
+.PHONY: test test-all fuzz lint format demo clean
 
 test: $(VENV)/dev
 	$(BIN)/pytest
 
 test-all: $(VENV)/dev
 	$(BIN)/pytest -m "slow or not slow"
+
+fuzz: $(VENV)/fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz.fuzz_container --seconds $(FUZZ_SECONDS)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.fuzz_decoder --seconds $(FUZZ_SECONDS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -35,5 +41,9 @@ $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval]'
+	touch $@
+
+$(VENV)/fuzz: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]' || echo 'no atheris for this Python: fuzzing by chance'
 	touch $@

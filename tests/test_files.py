@@ -1,15 +1,20 @@
-"""Atomic writing: content, no leftovers, devices and links left in place."""
+"""Atomic writing: content, no leftovers, devices and links left in place, full disks, killed writers."""
 
 from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
+from mounts import run_on
 
-from rdeic.files import atomic_write
+from rdeic.files import atomic_write, make_folders, sweep
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="locks, limits and mounts as POSIX has them")
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -58,3 +63,118 @@ def test_posix_mode_link_and_pipe(tmp_path: Path) -> None:
     reader.join(timeout=10)
     assert received == [b"through"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@posix_only
+def test_file_and_folder_are_synced_in_the_order_that_survives_a_power_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "new" / "deep" / "a.rdeic"
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        synced.append((kind, target.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    make_folders(target.parent)
+    atomic_write(target, b"data")
+    assert synced == [("folder", False), ("folder", False), ("file", False), ("folder", True)]
+    make_folders(target.parent)
+    assert len(synced) == 4
+
+
+@posix_only
+def test_a_write_that_fails_midway_keeps_the_old_content(tmp_path: Path) -> None:
+    import resource
+
+    target = tmp_path / "a.rdeic"
+    atomic_write(target, b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            atomic_write(target, bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.rdeic"]
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from rdeic.files import atomic_write
+for name in sys.argv[2:]:
+    try:
+        atomic_write(Path(sys.argv[1]) / name, bytes(10_000))
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("options", "names", "reason"),
+    [("size=16k", ["a"], "No space left on device"), ("ro", [], "Read-only file system")],
+)
+def test_a_full_or_read_only_disk_gets_whole_files_or_none(
+    tmp_path: Path, options: str, names: list[str], reason: str
+) -> None:
+    done = run_on(options, tmp_path, [sys.executable, "-c", WRITE, str(tmp_path), "a", "b"])
+    assert (done.code, done.names) == (0, names)
+    assert done.err == [reason] * (2 - len(names))
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from rdeic import files
+descriptor, aside = files._create_aside(Path(sys.argv[1]))
+print(aside.name, flush=True)
+sys.stdin.read()
+"""
+
+
+@posix_only
+def test_only_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    for name in (".notes.tmp", ".rdeic-notes.tmp", "a.rdeic", ".0123456789abcdef.tmp"):
+        (tmp_path / name).write_bytes(b"the user's")
+    theirs = set(os.listdir(tmp_path))
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        left = writer.stdout.readline().strip()
+        assert sweep(tmp_path) == 0  # its writer is alive
+        writer.kill()
+    assert set(os.listdir(tmp_path)) == {*theirs, left}
+    assert sweep(tmp_path) == 1
+    assert set(os.listdir(tmp_path)) == theirs
+    assert sweep(tmp_path / "missing") == 0
+
+
+def test_writers_of_one_file_leave_one_of_their_contents(tmp_path: Path) -> None:
+    """While another thread keeps sweeping."""
+    contents = [bytes([i]) * 20_000 for i in range(4)]
+    done = threading.Event()
+
+    def keep_sweeping() -> None:
+        while not done.is_set():
+            sweep(tmp_path)
+
+    def keep_writing(content: bytes) -> None:
+        for _ in range(20):
+            atomic_write(tmp_path / "a", content)
+
+    sweeper = threading.Thread(target=keep_sweeping)
+    writers = [threading.Thread(target=keep_writing, args=[content]) for content in contents]
+    for thread in (sweeper, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    sweeper.join()
+    assert (tmp_path / "a").read_bytes() in contents
+    assert os.listdir(tmp_path) == ["a"]

@@ -1,7 +1,13 @@
-"""Many inputs: which files the arguments mean, where each result goes, and what happens when one fails."""
+"""Many inputs: which files the arguments mean, where each result goes, and what happens when one fails.
+
+Each result is there completely or not at all, so a batch that was killed goes on when it is started again: what is
+there is finished.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import glob
 import os
 import sys
@@ -16,6 +22,7 @@ from rdeic.cli.console import explain, fail, progress
 from rdeic.errors import CheckpointError, ConfigError, ImageError, RdeicError
 
 STREAM = "-"  # stdin as an input, stdout as an output
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Item(NamedTuple):
@@ -60,7 +67,10 @@ class Target(NamedTuple):
         return Path(self.out)
 
     def finished(self, item: Item, place: Path | None, batch: bool) -> bool:
-        """Whether the output is there already. Raises ImageError if one is there that must not be replaced."""
+        """Whether the output is there already. Raises ImageError if one is there that must not be replaced.
+
+        In a batch that is decided by name and time alone: an output made with other settings counts as finished.
+        """
         if place is None or not place.exists():
             return False
         if item.path is not None and place.samefile(item.path):
@@ -128,18 +138,23 @@ def check_target(inputs: Inputs, target: Target) -> None:
 def run(inputs: Inputs, target: Target, work: Callable[[Item], tuple[bytes, str]]) -> None:
     """Does `work` (item => result and a remark about it) for each item; a failure does not stop the others.
 
-    Raises typer.Exit(1) if one failed; ConfigError and CheckpointError, which would befall every item, at once.
+    Raises typer.Exit(1) if one failed; ConfigError and CheckpointError, which would befall every item, at once, and
+    BrokenPipeError when nobody reads stdout any more. A full or read-only disk behind -o ends the run too.
     """
     failed: list[str] = []
-    skipped = 0
+    skipped = left = 0
     taken: dict[Path, str] = {}
     for line in inputs.missing:
         fail(line)
+    if inputs.batch:
+        places = (target.place(item, batch=True) for item in inputs.items)
+        for folder in {place.parent for place in places if place is not None}:
+            files.sweep(folder)
     with progress(len(inputs.items)) as advance:
-        for item in inputs.items:
+        for position, item in enumerate(inputs.items, start=1):
             try:
                 skipped += _one(item, inputs.batch, target, taken, work)
-            except (ConfigError, CheckpointError):
+            except (ConfigError, CheckpointError, BrokenPipeError):
                 raise
             except Exception as error:
                 if os.environ.get("RDEIC_DEBUG") == "1" and not isinstance(error, RdeicError | OSError):
@@ -147,8 +162,11 @@ def run(inputs: Inputs, target: Target, work: Callable[[Item], tuple[bytes, str]
                 text = explain(error)
                 fail(text if item.name in text else f"{item.name}: {text}")
                 failed.append(item.name)
+                if target.out is not None and _no_room(error):
+                    left = len(inputs.items) - position
+                    break
             advance()
-    _summarise(inputs, failed, skipped)
+    _summarise(inputs, failed, skipped, left)
 
 
 def _one(
@@ -162,25 +180,46 @@ def _one(
         return True
     result, remark = work(item)
     if place is None:
-        sys.stdout.buffer.write(result)
-        sys.stdout.buffer.flush()
+        with _stdout():
+            sys.stdout.buffer.write(result)
+            sys.stdout.buffer.flush()
         return False
     try:
         if target.out is not None and batch:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folders(place.parent)
         files.atomic_write(place, result)
     except OSError as error:
         raise ImageError(f"{place}: cannot be written: {error.strerror or error}") from error
-    print(f"{item.name} -> {place}  {remark}", flush=True)
+    with _stdout():
+        print(f"{item.name} -> {place}  {remark}", flush=True)
     return False
 
 
-def _summarise(inputs: Inputs, failed: list[str], skipped: int) -> None:
-    total = len(inputs.items)
+@contextlib.contextmanager
+def _stdout() -> Iterator[None]:
+    """While stdout is written to. Raises BrokenPipeError if nobody reads it, ImageError if it has no room."""
+    try:
+        yield
+    except OSError as error:
+        # What is left in its buffer would fail again, not in one line, when the interpreter ends.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise ImageError(f"stdout: cannot be written: {error.strerror or error}") from error
+
+
+def _no_room(error: Exception) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _NO_ROOM
+
+
+def _summarise(inputs: Inputs, failed: list[str], skipped: int, left: int) -> None:
     if inputs.batch:
-        done = total - skipped - len(failed)
+        done = len(inputs.items) - skipped - len(failed) - left
         names = f": {', '.join(failed)}" if failed else ""
-        print(f"{done} done, {skipped} finished before, {len(failed)} failed{names}", file=sys.stderr)
+        rest = f"; {left} not tried: make room and start again" if left else ""
+        print(f"{done} done, {skipped} finished before, {len(failed)} failed{names}{rest}", file=sys.stderr)
     if failed or inputs.missing:
         raise typer.Exit(1)
 
