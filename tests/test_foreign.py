@@ -442,6 +442,38 @@ class TestCommand:
         assert self.run(monkeypatch, *places, "--steps", "5", "--steps", "2") == 1
         assert "1 --rdeic but 2 --steps" in capsys.readouterr().err
 
+    def test_without_a_checkpoint_the_rest_is_fresh_and_changes_nothing_yet(
+        self, sources: Sources, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = sources.folder / "config.json"
+        settings.write_text(configs.to_json(CONFIG))
+        common = ("--sd", sources.safetensors, "--config", settings, "--precision", "fp32", "-o")
+        for name in ("one", "two"):
+            assert self.run(monkeypatch, *common, sources.folder / name) == 0
+        assert registry.fingerprint(sources.folder / "one") == registry.fingerprint(sources.folder / "two")
+        (model, _), (whole, _) = (
+            load_model(folder, "cpu")
+            for folder in (
+                sources.folder / "one",
+                sources.import_(sources.safetensors, "whole", precision="fp32"),
+            )
+        )
+        for key, value in whole.unet.state_dict().items():
+            assert torch.equal(model.unet.state_dict()[key], value)
+        assert not torch.equal(model.compression.to_latent.weight, whole.compression.to_latent.weight)
+        latent, width = CONFIG.autoencoder.latent_channels, CONFIG.compression.width
+        z, guide, t = torch.randn(1, latent, 16, 16), torch.randn(1, width, 16, 16), torch.tensor([7])
+        with torch.inference_mode():
+            steered, free = (model.predict_noise(z, t, guide, detail) for detail in (1.0, 0.0))
+            assert torch.equal(steered, free)
+
+    def test_steps_without_a_checkpoint_are_refused(
+        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        places = ("--sd", sources.safetensors, "-o", sources.folder / "out", "--steps", "5")
+        assert self.run(monkeypatch, *places) == 1
+        assert "--steps says what --rdeic was fine-tuned for" in capsys.readouterr().err
+
     def test_weights_of_other_widths_are_a_failure_in_one_line(
         self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -14,8 +14,12 @@ from rdeic.errors import ConfigError, TrainingError
 from rdeic.model import Rdeic
 from rdeic.training.config import LossWeights, TrainConfig
 from rdeic.training.latent_stages import AutoencoderStage, whiten_latents
-from rdeic.training.loop import Trainer
+from rdeic.training.method import MethodConfig
+from rdeic.training.noise import Noise
+from rdeic.training.relay_stages import Distortion, IndependentStage
 from rdeic.training.stages import build_stage
+from rdeic.training.trainer import Trainer
+from rdeic.types import Compressed, CompressedFeatures
 
 STAGES = ("autoencoder", "prior", "independent", "fixed-step")
 TRAINED = {
@@ -38,6 +42,7 @@ def config(train_decoder: bool = False) -> TrainConfig:
         model="tiny",
         steps=100,
         batch=2,
+        accumulate=1,
         crop=64,
         learning_rate=3e-3,
         weight_decay=0.1,
@@ -46,26 +51,42 @@ def config(train_decoder: bool = False) -> TrainConfig:
         clip_norm=1.0,
         ema_decay=0.9,
         precision="fp32",
+        checkpoint_activations=False,
         seed=0,
         threads=0,
         cache_mb=1,
+        images_on="host",
         log_every=1,
         validate_every=1,
         validation_images=1,
         checkpoint_every=1,
         keep_last=1,
+        keep_best="",
         rounded_rate=False,
         train_decoder=train_decoder,
         perceptual="",
         loss=LossWeights(
-            kl=1e-4, lambda_min=0.5, lambda_max=8.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=1.0
+            kl=1e-4,
+            lambda_min=0.5,
+            lambda_max=8.0,
+            balance=0.0,
+            mse=1.0,
+            perceptual=0.0,
+            ms_ssim=0.0,
+            latent=1.0,
         ),
+        method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
     )
 
 
 def fresh(shape: ModelConfig = TINY) -> Rdeic:
     torch.manual_seed(0)
     return Rdeic(shape)
+
+
+def noise(seed: int) -> Noise:
+    """For a whole batch of `pictures`."""
+    return Noise(torch.Generator().manual_seed(seed), 0, 2)
 
 
 def pictures(size: int = 64) -> Tensor:
@@ -106,8 +127,7 @@ def test_every_trained_parameter_gets_a_gradient(case: str) -> None:
     for parameter in stage.trainable():
         parameter.requires_grad_(True)
     for seed in range(3):  # so that every quality's knots are met
-        generator = torch.Generator().manual_seed(seed)
-        stage.loss(pictures() / 127.5 - 1, generator).total.backward()
+        stage.loss(pictures() / 127.5 - 1, noise(seed)).total.backward()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
     idle = [n for n, grad in gradients.items() if grad is None or float(grad.abs().max()) < 1e-7]
     assert idle == []
@@ -121,7 +141,10 @@ def test_a_stage_learns_one_batch_by_heart(name: str, fraction: float) -> None:
     optimiser = torch.optim.Adam(parameters, lr=3e-3)
     x, losses = pictures() / 127.5 - 1, []
     for _ in range(25):
-        loss = stage.loss(x, torch.Generator().manual_seed(7)).total  # the same noise every time
+        part = stage.loss(x, noise(7))  # the same noise every time
+        loss = part.total
+        if part.features is not None:
+            loss = loss + stage.batch_loss(part.features).total
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -133,16 +156,16 @@ def test_a_stage_learns_one_batch_by_heart(name: str, fraction: float) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_loss_depends_on_its_generator_alone(name: str) -> None:
     stage, x = build_stage(name, fresh().eval(), config()), pictures() / 127.5 - 1
-    one, two, other = (stage.loss(x, torch.Generator().manual_seed(seed)).total.item() for seed in (1, 1, 2))
+    one, two, other = (stage.loss(x, noise(seed)).total.item() for seed in (1, 1, 2))
     assert one == two != other
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_bfloat16_gives_nearly_the_loss_of_full_precision(name: str) -> None:
     stage, x = build_stage(name, fresh().eval(), config()), pictures() / 127.5 - 1
-    full = stage.loss(x, torch.Generator().manual_seed(0)).total
+    full = stage.loss(x, noise(0)).total
     with torch.autocast("cpu", torch.bfloat16):
-        half = stage.loss(x, torch.Generator().manual_seed(0)).total
+        half = stage.loss(x, noise(0)).total
     half.backward()
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(full.item(), rel=0.05)
@@ -152,7 +175,7 @@ def test_bfloat16_gives_nearly_the_loss_of_full_precision(name: str) -> None:
 def test_validation_reports_rate_and_distortion_at_three_qualities(name: str) -> None:
     model = fresh().eval()
     with torch.no_grad():
-        found = dict(build_stage(name, model, config()).validation(pictures(192) / 127.5 - 1))
+        found = dict(build_stage(name, model, config()).validation(pictures(192) / 127.5 - 1, noise(0)))
     assert found["bpp_0.0"] < found["bpp_0.5"] < found["bpp_1.0"]
     for level in ("0.0", "0.5", "1.0"):
         assert 0 < found[f"psnr_{level}"] < 30
@@ -162,11 +185,25 @@ def test_validation_reports_rate_and_distortion_at_three_qualities(name: str) ->
 def test_validation_of_the_stages_before() -> None:
     model, x = fresh().eval(), pictures(192) / 127.5 - 1
     with torch.no_grad():
-        autoencoder = dict(build_stage("autoencoder", model, config()).validation(x))
-        prior = dict(build_stage("prior", model, config()).validation(x))
+        autoencoder = dict(build_stage("autoencoder", model, config()).validation(x, noise(0)))
+        prior = dict(build_stage("prior", model, config()).validation(x, noise(0)))
     assert 0 < autoencoder["psnr"] < 30
     assert 0 < autoencoder["latent_std_min"] <= autoencoder["latent_std_max"]
     assert all(value == pytest.approx(1, abs=0.5) for value in prior.values())  # an untrained guess of noise
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.75, 1.0])
+def test_balance_divides_each_pictures_loss_by_its_own_lambda(balance: float) -> None:
+    settings = dataclasses.replace(config(), loss=dataclasses.replace(config().loss, balance=balance))
+    stage = build_stage("independent", fresh(), settings)
+    assert isinstance(stage, IndependentStage)
+    x, quality = torch.zeros(2, 3, 64, 64), torch.tensor([0.0, 1.0])
+    bits, error = torch.tensor([1024.0, 8192.0]), torch.tensor([3.0, 0.5])
+    nothing = torch.zeros(2, 1, 1, 1)
+    compressed = Compressed(CompressedFeatures(nothing, nothing), bits, torch.tensor(0.125), nothing)
+    found = stage.objective(x, quality, compressed, [Distortion("z_c", 2.0, error)])
+    each = [(bpp + lam * 2.0 * d) / lam**balance for bpp, lam, d in ((0.25, 0.5, 3.0), (2.0, 8.0, 0.5))]
+    assert float(found.total) == pytest.approx(sum(each) / 2 + 0.125)
 
 
 def test_unknown_stages_and_a_distance_without_a_name_are_refused() -> None:
@@ -189,7 +226,7 @@ def test_whitening_keeps_reconstructions_and_makes_latents_standard() -> None:
     before = autoencoder.encode(x)
     assert float(before.mean.mean(dim=(0, 2, 3)).abs().max()) > 0.5
     plain, noisy = (autoencoder.decode(autoencoder.sample(before, n)) for n in (0 * noise, noise))
-    whiten_latents(model, x)
+    whiten_latents(model, [x[:2], x[2:]])
     after = autoencoder.encode(x)
     torch.testing.assert_close(after.mean.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-4)
     torch.testing.assert_close(after.mean.std(dim=(0, 2, 3)), torch.ones(4), rtol=1e-4, atol=0)
@@ -202,9 +239,6 @@ def test_whitening_keeps_reconstructions_and_makes_latents_standard() -> None:
 def test_the_autoencoder_stage_ends_by_whitening_what_it_saw_last() -> None:
     model = fresh().requires_grad_(False)
     stage, x = AutoencoderStage(model, config()), pictures() / 127.5 - 1
-    with pytest.raises(TrainingError, match="already at its last step"):
-        stage.finish()
-    stage.loss(x, torch.Generator().manual_seed(0))
-    stage.finish()
+    stage.finish(iter([x]))
     spread = model.autoencoder.encode(x).mean.std(dim=(0, 2, 3))
     torch.testing.assert_close(spread, torch.ones(4), rtol=1e-3, atol=0)

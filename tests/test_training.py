@@ -1,27 +1,35 @@
-"""Training: batches that depend on (seed, step) alone, exact resume, frozen weights, distances, refusals."""
+"""Training: exact resume, checkpoints, the best model, frozen weights, distances, refusals."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import signal
-import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rdeic.config import PRESETS
 from rdeic.errors import CheckpointError, ConfigError, TrainingError
-from rdeic.training import checkpoint, loop, perceptual
+from rdeic.training import checkpoint, loop, memory, perceptual
 from rdeic.training import config as settings
 from rdeic.training.config import LossWeights, TrainConfig
-from rdeic.training.contract import Stage, StageLoss
-from rdeic.training.data import ImageSet, Source, find, split
+from rdeic.training.contract import StageLoss
+from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops
+from rdeic.training.method import MethodConfig
+from rdeic.training.noise import Noise
+from rdeic.training.processes import ALONE
+from rdeic.training.selection import badness
+from rdeic.training.sources import find, split
+from rdeic.training.trainer import Trainer, learning_rate
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CONFIG = TrainConfig(
@@ -29,6 +37,7 @@ CONFIG = TrainConfig(
     model="mini",
     steps=6,
     batch=2,
+    accumulate=1,
     crop=64,
     learning_rate=1e-2,
     weight_decay=0.01,
@@ -37,20 +46,24 @@ CONFIG = TrainConfig(
     clip_norm=1.0,
     ema_decay=0.9,
     precision="fp32",
+    checkpoint_activations=False,
     seed=3,
     threads=0,
     cache_mb=100,
+    images_on="host",
     log_every=2,
     validate_every=3,
     validation_images=2,
     checkpoint_every=2,
     keep_last=2,
+    keep_best="",
     rounded_rate=False,
     train_decoder=False,
     perceptual="",
     loss=LossWeights(
-        kl=0.0, lambda_min=0.0, lambda_max=0.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=0.0
+        kl=0.0, lambda_min=0.0, lambda_max=0.0, balance=0.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=0.0
     ),
+    method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
 )
 
 
@@ -61,30 +74,61 @@ class Denoising:
         torch.manual_seed(0)
         self.frozen, self.trained = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
         self.model = nn.ModuleList([self.frozen, self.trained])
-        self.steps, self.poison_at, self.interrupt_at, self.finished = 0, poison_at, interrupt_at, 0
+        self.model.register_buffer("seen", torch.zeros(()))
+        self.steps, self.poison_at, self.interrupt_at = 0, poison_at, interrupt_at
+        self.finished: list[float] = []
 
     def trainable(self) -> list[nn.Parameter]:
         return list(self.trained.parameters())
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> StageLoss:
-        noisy = x + 0.1 * torch.randn(x.shape, generator=generator)
-        error = (self.trained(self.frozen(noisy)) - x).square().mean()
+    def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        error = (self.trained(self.frozen(x + 0.1 * noise.normal(x))) - x).square().mean()
         if self.steps == self.poison_at:
             error = error * float("nan")
-        return StageLoss(error, (("mse", error.detach()),))
+        return StageLoss(error, (("mse", error.detach()),), x.detach().mean((2, 3)))
+
+    def batch_loss(self, features: Tensor) -> StageLoss:
+        """Pulls a bias towards something that is no mean over pictures."""
+        assert self.trained.bias is not None
+        total = 0.1 * (self.trained.bias - features.amax(0)).square().sum()
+        return StageLoss(total, (("mse", total.detach()), ("largest", features.amax())))
 
     def after_step(self) -> None:
         self.steps += 1
+        self.model.get_buffer("seen").add_(1)
         if self.steps == self.interrupt_at:
             signal.raise_signal(signal.SIGTERM)
 
-    def validation(self, x: Tensor) -> tuple[tuple[str, float], ...]:
-        # Draws from the global generator, which must disturb nothing.
-        noise = torch.randn(x.shape)
-        return (("mse", float((self.trained(self.frozen(x + 0.1 * noise)) - x).square().mean())),)
+    def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
+        # Draws from the global generator too, which must disturb nothing.
+        noisy = x + 0.1 * noise.normal(x) + 0.0 * torch.randn(x.shape)
+        return (("mse", float((self.trained(self.frozen(noisy)) - x).square().mean())),)
 
-    def finish(self) -> None:
-        self.finished += 1
+    def finish(self, recent: Iterator[Tensor]) -> None:
+        """Depends on the last steps' pictures, and leaves a trace in the weights."""
+        self.finished = [float(x.mean()) for x in recent]
+        self.model.get_parameter("1.bias").add_(self.finished[0])
+
+    def export(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        save_file({name: v.contiguous() for name, v in self.model.state_dict().items()}, folder / "weights")
+
+
+def run(
+    stage: Denoising,
+    data: loop.Data,
+    config: TrainConfig,
+    out: Path,
+    resume: bool = False,
+    whole: bool = True,
+) -> Path:
+    """Trains alone, to the end unless `whole` is false; returns `out`."""
+    assert loop.train(stage, data, config, out, resume, stage.export, ALONE) == whole
+    return out
+
+
+def weights(out: Path, name: str = "model") -> dict[str, Tensor]:
+    return load_file(out / name / "weights")
 
 
 @pytest.fixture(scope="module")
@@ -103,114 +147,86 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(folder: Path) -> loop.Data:
     training, held_out = split(find([folder]))
-    return loop.Data(ImageSet(training, 1 << 30), ImageSet(held_out, 1 << 30))
+    sampling = Sampling(CONFIG.batch, CONFIG.crop, CONFIG.seed)
+    images = ImageSet(training, sampling, range(CONFIG.batch), Holding(1 << 30, None))
+    return loop.Data(images, centre_crops(held_out, 2, 64))
 
 
-# Data
-
-
-def test_a_batch_depends_on_seed_and_step_alone(folder: Path) -> None:
-    one, two = ImageSet(find([folder]), 1 << 30), ImageSet(find([folder]), 1 << 30)
-    for step in (5, 0, 17):
-        two.batch(step, 3, 64, 1)  # what was asked before leaves no trace
-    batch = one.batch(4, 3, 64, 1)
-    assert (batch.shape, batch.dtype) == ((3, 3, 64, 64), torch.uint8)
-    assert torch.equal(batch, two.batch(4, 3, 64, 1))
-    assert not torch.equal(batch, one.batch(5, 3, 64, 1))
-    assert not torch.equal(batch, one.batch(4, 3, 64, 2))
-
-
-def test_prefetched_batches_are_the_same_batches(folder: Path) -> None:
-    pictures = ImageSet(find([folder]), 1 << 30)
-    ahead = list(pictures.batches(2, 9, 2, 64, 7))
-    assert len(ahead) == 7
-    for step, batch in enumerate(ahead, start=2):
-        assert torch.equal(batch, pictures.batch(step, 2, 64, 7))
-
-
-def test_pictures_beyond_the_memory_limit_give_the_same_batches(folder: Path) -> None:
-    sources = find([folder])
-    held, lazy = ImageSet(sources, 1 << 30), ImageSet(sources, 0)
-    assert torch.equal(held.batch(3, 5, 64, 1), lazy.batch(3, 5, 64, 1))
-
-
-def test_every_picture_comes_once_an_epoch(tmp_path: Path) -> None:
-    for grey in range(8):
-        Image.new("RGB", (64, 64), (grey * 30,) * 3).save(tmp_path / f"{grey}.png")
-    pictures = ImageSet(find([tmp_path]), 1 << 30)
-    for epoch in range(2):
-        greys = torch.cat([pictures.batch(4 * epoch + step, 2, 64, 0)[:, 0, 0, 0] for step in range(4)])
-        assert sorted(greys.tolist()) == [grey * 30 for grey in range(8)]
-
-
-@pytest.mark.parametrize("memory_limit", [1 << 30, 0])
-def test_corrupt_pictures_are_skipped_and_counted(folder: Path, tmp_path: Path, memory_limit: int) -> None:
-    whole = (folder / "3.png").read_bytes()
-    (tmp_path / "a.png").write_bytes(whole)
-    (tmp_path / "b.jpg").write_bytes(b"not a picture")
-    (tmp_path / "c.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "d.webp").write_bytes(b"")
-    (tmp_path / "notes.txt").write_text("no picture, and no suffix of one")
-    pictures = ImageSet(find([tmp_path]), memory_limit)
-    assert pictures.batch(0, 4, 64, 0).shape == (4, 3, 64, 64)
-    assert pictures.corrupt == 3
-
-
-def test_empty_sets_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no usable picture; point --data"):
-        ImageSet(find([tmp_path]), 1 << 30)
-    (tmp_path / "b.jpg").write_bytes(b"not a picture")
-    with pytest.raises(TrainingError, match=r"no usable picture \(1 unreadable\)"):
-        ImageSet(find([tmp_path]), 1 << 30)
-    with pytest.raises(TrainingError, match="disk"):
-        ImageSet(find([tmp_path]), 0).batch(0, 1, 64, 0)
-    with pytest.raises(TrainingError, match="missing"):
-        find([tmp_path / "missing"])
-
-
-def test_a_tar_file_gives_the_pictures_of_its_folder(folder: Path, tmp_path: Path) -> None:
-    archive = tmp_path / "shard.tar"
-    with tarfile.open(archive, "w") as tar:
-        tar.add(folder, arcname=".")
-    packed = {Path(source.name).name: source.read() for source in find([archive])}
-    assert packed == {source.name: source.read() for source in find([folder])}
-    (tmp_path / "bad.tar").write_bytes(b"no archive")
-    with pytest.raises(TrainingError, match=r"bad\.tar"):
-        find([tmp_path / "bad.tar"])
-
-
-def test_the_split_is_stable_and_depends_on_names_alone() -> None:
-    sources = [Source(f"{index}.jpg", Path("a") / f"{index}.jpg", 0, 1) for index in range(4000)]
-    training, held_out = split(sources)
-    assert 40 <= len(held_out) <= 85
-    assert sorted(training + held_out) == sorted(sources)
-    moved = [source._replace(path=Path("b") / source.name) for source in reversed(sources[:2000])]
-    names = {source.name for source in held_out}
-    assert {source.name for source in split(moved)[1]} == names & {source.name for source in moved}
-    assert split(sources[:1]) == (sources[:1], sources[:1])
-    assert [len(part) for part in split(sources[:3])] == [2, 1]
-
-
-# Loop
+# Resuming
 
 
 def test_resume_ends_with_the_same_bits(data: loop.Data, tmp_path: Path) -> None:
     whole, broken, resumed = Denoising(), Denoising(interrupt_at=3), Denoising()
-    assert loop.train(whole, data, CONFIG, tmp_path / "whole", resume=False)
-    assert not loop.train(broken, data, CONFIG, tmp_path / "broken", resume=False)
-    assert broken.finished == 0
-    assert checkpoint.found(tmp_path / "broken")[-1].name == "checkpoint-3.pt"
-    assert loop.train(resumed, data, CONFIG, tmp_path / "broken", resume=True)
-    assert (whole.finished, resumed.finished) == (1, 1)
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
-    ends = [checkpoint.load(tmp_path / run / "checkpoint-6.pt") for run in ("whole", "broken")]
+    run(whole, data, CONFIG, tmp_path / "whole")
+    run(broken, data, CONFIG, tmp_path / "broken", whole=False)
+    assert broken.finished == []
+    assert checkpoint.steps(tmp_path / "broken")[-1] == 3
+    run(resumed, data, CONFIG, tmp_path / "broken", resume=True)
+    # What the end depends on, the last steps' pictures, is all there, those from before the interruption too.
+    assert len(whole.finished) == 6 and whole.finished == resumed.finished
+    assert (tmp_path / "whole" / "model" / "weights").read_bytes() == (
+        tmp_path / "broken" / "model" / "weights"
+    ).read_bytes()
+    ends = [checkpoint.load(tmp_path / name / "checkpoint-6.pt") for name in ("whole", "broken")]
     assert _flat(ends[0]) == _flat(ends[1])
+
+
+def test_a_finished_run_is_finished_again_alike(data: loop.Data, tmp_path: Path) -> None:
+    run(Denoising(), data, CONFIG, tmp_path)
+    before = (tmp_path / "model" / "weights").read_bytes()
+    (tmp_path / "model" / "weights").unlink()
+    run(Denoising(), data, CONFIG, tmp_path, resume=True)
+    assert (tmp_path / "model" / "weights").read_bytes() == before
+
+
+def test_only_the_newest_checkpoints_stay(data: loop.Data, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-2.part").write_bytes(b"of a run that was killed while writing")
+    run(Denoising(), data, dataclasses.replace(CONFIG, checkpoint_every=1), tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == [
+        "checkpoint-5.pt",
+        "checkpoint-6.pt",
+    ]
+
+
+def test_checkpoints_of_another_run_are_not_overwritten(data: loop.Data, tmp_path: Path) -> None:
+    run(Denoising(), data, CONFIG, tmp_path)
+    with pytest.raises(TrainingError, match="--resume"):
+        run(Denoising(), data, CONFIG, tmp_path)
+
+
+def test_bad_checkpoints_are_named(data: loop.Data, tmp_path: Path) -> None:
+    run(Denoising(), data, CONFIG, tmp_path)
+    newest = tmp_path / "checkpoint-6.pt"
+    larger, elsewhere, renamed = Denoising(), Denoising(), Denoising()
+    larger.model.append(nn.Conv2d(1, 1, 1))
+    with torch.no_grad():
+        elsewhere.frozen.weight[0, 0, 0, 0] += 1e-6
+    renamed.model.register_buffer("other", torch.zeros(()))
+    for other in (larger, elsewhere, renamed):
+        with pytest.raises(CheckpointError, match=r"checkpoint-6\.pt belongs to another network"):
+            run(other, data, CONFIG, tmp_path, resume=True)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"checkpoint-6\.pt.*delete it"):
+        run(Denoising(), data, CONFIG, tmp_path, resume=True)
+
+
+def test_a_disk_that_refuses_is_named(data: loop.Data, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    stage = Denoising()
+    with pytest.raises(TrainingError, match=r"cannot make the folder .*file/run.*another with -o"):
+        run(stage, data, CONFIG, tmp_path / "file" / "run")
+    assert stage.steps == 0
+    (tmp_path / "checkpoint-4.part").mkdir()
+    with pytest.raises(TrainingError, match=r"cannot write the checkpoint.*make room"):
+        run(stage, data, CONFIG, tmp_path)
+
+
+# Steps
 
 
 def test_frozen_parameters_keep_their_bits_and_trained_ones_move(data: loop.Data, tmp_path: Path) -> None:
     before, stage = Denoising(), Denoising()
-    loop.train(stage, data, CONFIG, tmp_path, resume=False)
+    run(stage, data, CONFIG, tmp_path)
     for old, new in zip(before.frozen.parameters(), stage.frozen.parameters(), strict=True):
         assert torch.equal(old, new)
     assert not torch.equal(before.trained.weight, stage.trained.weight)
@@ -218,18 +234,18 @@ def test_frozen_parameters_keep_their_bits_and_trained_ones_move(data: loop.Data
 
 def test_the_finished_model_holds_the_averages(data: loop.Data, tmp_path: Path) -> None:
     stage = Denoising()
-    loop.train(stage, data, CONFIG, tmp_path, resume=False)
-    saved = checkpoint.load(tmp_path / "checkpoint-6.pt")
-    for parameter, average, last in zip(stage.trainable(), saved.ema, saved.trainable, strict=True):
-        assert torch.equal(parameter, average)
-        assert not torch.equal(parameter, last)
+    run(stage, data, CONFIG, tmp_path)
+    saved, found = checkpoint.load(tmp_path / "checkpoint-6.pt"), weights(tmp_path)
+    assert torch.equal(found["1.weight"], saved.ema[0])
+    assert torch.equal(found["1.bias"], saved.ema[1] + stage.finished[0])
+    assert not torch.equal(found["1.weight"], saved.trainable[0])
 
 
 def test_averaging_follows_its_recurrence(data: loop.Data) -> None:
-    trainer = loop.Trainer(Denoising(), CONFIG)
+    trainer = Trainer(Denoising(), CONFIG)
     expected = [parameter.detach().double() for parameter in trainer.parameters]
     for step in range(4):
-        trainer.advance(data.training.batch(step, 2, 64, 3))
+        trainer.advance(data.training.batch(step))
         decay = min(CONFIG.ema_decay, (1 + step) / (10 + step))
         expected = [
             decay * e + (1 - decay) * p.detach() for e, p in zip(expected, trainer.parameters, strict=True)
@@ -238,51 +254,142 @@ def test_averaging_follows_its_recurrence(data: loop.Data) -> None:
         torch.testing.assert_close(average.double(), value, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_training_lowers_the_held_out_error(data: loop.Data, precision: str) -> None:
-    trainer = loop.Trainer(Denoising(), dataclasses.replace(CONFIG, precision=precision, steps=60))
-    pictures = data.held_out.centre_crops(2, 64)
-    before = dict(trainer.validate(pictures))["mse"]
-    for batch in data.training.batches(0, 60, 2, 64, 3):
+    trainer = Trainer(Denoising(), dataclasses.replace(CONFIG, precision=precision, steps=60))
+    before = dict(trainer.validate(data.held_out))["mse"]
+    for batch in data.training.batches(0, 60):
         trainer.advance(batch)
-    assert dict(trainer.validate(pictures))["mse"] < 0.9 * before
+    assert dict(trainer.validate(data.held_out))["mse"] < 0.9 * before
+
+
+def test_a_step_that_overflows_in_half_precision_is_left_out(data: loop.Data, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, precision="fp16")
+    trainer = Trainer(Denoising(), config)
+    trainer.advance(data.training.batch(0))
+    trainer.scaler.update(1e38)  # gradients of the next step are beyond all floating-point numbers
+    before = [parameter.detach().clone() for parameter in trainer.parameters]
+    trainer.advance(data.training.batch(1))
+    assert all(torch.equal(old, new) for old, new in zip(before, trainer.parameters, strict=True))
+    assert trainer.scaler.get_scale() == pytest.approx(5e37)
+    trainer.save(tmp_path)
+    again = Trainer(Denoising(), config)
+    again.restore(tmp_path / "checkpoint-2.pt")
+    assert again.scaler.get_scale() == trainer.scaler.get_scale()
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch() -> None:
+    pictures = torch.randint(
+        0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    ends = {}
+    for accumulate in (1, 2, 4):
+        trainer = Trainer(Denoising(), dataclasses.replace(CONFIG, batch=4, accumulate=accumulate))
+        steps = [trainer.advance(pictures) for _ in range(3)]
+        ends[accumulate] = steps, [parameter.detach() for parameter in trainer.parameters]
+    for accumulate in (2, 4):
+        for one, other in zip(ends[1][0], ends[accumulate][0], strict=True):
+            torch.testing.assert_close(other.loss.total, one.loss.total)
+            torch.testing.assert_close(other.grad_norm, one.grad_norm)
+            assert [name for name, _ in other.loss.terms] == ["mse", "largest"]
+            for (_, value), (_, expected) in zip(other.loss.terms, one.loss.terms, strict=True):
+                torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(ends[accumulate][1], ends[1][1])
+
+
+def test_validation_does_not_depend_on_how_it_is_cut_up(data: loop.Data) -> None:
+    pictures = torch.cat([data.held_out, data.training.batch(0), data.training.batch(1)])
+    found = [
+        Trainer(Denoising(), dataclasses.replace(CONFIG, batch=batch)).validate(pictures)
+        for batch in (1, 3, 8)
+    ]
+    for other in found[:2]:
+        assert dict(other) == pytest.approx(dict(found[2]), rel=1e-5)
 
 
 def test_nan_ends_the_run_with_a_remedy_and_spares_the_checkpoints(data: loop.Data, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="at step 3; lower learning_rate"):
-        loop.train(Denoising(poison_at=2), data, CONFIG, tmp_path, resume=False)
-    assert [path.name for path in checkpoint.found(tmp_path)] == ["checkpoint-2.pt"]
+        run(Denoising(poison_at=2), data, CONFIG, tmp_path)
+    assert checkpoint.steps(tmp_path) == [2]
 
 
-def test_only_the_newest_checkpoints_stay(data: loop.Data, tmp_path: Path) -> None:
-    loop.train(Denoising(), data, dataclasses.replace(CONFIG, checkpoint_every=1), tmp_path, resume=False)
-    assert [path.name for path in checkpoint.found(tmp_path)] == ["checkpoint-5.pt", "checkpoint-6.pt"]
-    assert not list(tmp_path.glob("*.part"))
+def test_memory_that_runs_out_is_said_with_a_remedy() -> None:
+    class Greedy(Denoising):
+        def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+            return super().loss(torch.empty(1 << 53, dtype=torch.uint8), noise)
 
-
-def test_checkpoints_of_another_run_are_not_overwritten(data: loop.Data, tmp_path: Path) -> None:
-    loop.train(Denoising(), data, CONFIG, tmp_path, resume=False)
-    with pytest.raises(TrainingError, match="--resume"):
-        loop.train(Denoising(), data, CONFIG, tmp_path, resume=False)
-
-
-def test_bad_checkpoints_are_named(data: loop.Data, tmp_path: Path) -> None:
-    loop.train(Denoising(), data, CONFIG, tmp_path, resume=False)
-    newest = tmp_path / "checkpoint-6.pt"
-    other: Stage = Denoising()
-    other.model.append(nn.Conv2d(1, 1, 1))  # type: ignore[operator]
-    with pytest.raises(CheckpointError, match=r"checkpoint-6\.pt belongs to another network"):
-        loop.train(other, data, CONFIG, tmp_path, resume=True)
-    newest.write_bytes(newest.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"checkpoint-6\.pt.*delete it"):
-        loop.train(Denoising(), data, CONFIG, tmp_path, resume=True)
+    with pytest.raises(TrainingError, match="out of memory; raise `accumulate`"):
+        Trainer(Greedy(), CONFIG).advance(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(TrainingError, match="out of memory"), memory.named_when_exhausted():
+        np.zeros(1 << 53, dtype=np.uint8)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), memory.named_when_exhausted():
+        torch.zeros(2, 3) @ torch.zeros(2, 3)  # other errors are none of its business
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [loop.learning_rate(dataclasses.replace(CONFIG, steps=102), step) for step in range(102)]
+    rates = [learning_rate(dataclasses.replace(CONFIG, steps=102), step) for step in range(102)]
     assert rates[:3] == pytest.approx([0.005, 0.01, 0.01])
     assert rates[52] == pytest.approx((0.01 + 0.001) / 2)
     assert rates[101] == pytest.approx(0.001, rel=0.01)
+
+
+def test_neither_clipping_nor_averaging_may_be_asked_for(data: loop.Data) -> None:
+    trainer = Trainer(Denoising(), dataclasses.replace(CONFIG, clip_norm=math.inf, ema_decay=0.0))
+    trainer.advance(data.training.batch(0))
+    for parameter, average in zip(trainer.parameters, trainer.ema.averages, strict=True):
+        assert bool(parameter.isfinite().all()) and torch.equal(parameter, average)
+
+
+# The best model
+
+
+class Recorded(Denoising):
+    """Reports what it is told to on held-out pictures, one value a validation; the first is a trial."""
+
+    def __init__(self, values: list[float], interrupt_at: int = -1) -> None:
+        super().__init__(interrupt_at=interrupt_at)
+        self.values = iter([0.0, *values])
+
+    def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
+        return (("psnr_0.5", next(self.values)),)
+
+
+BEST = dataclasses.replace(CONFIG, validate_every=1, keep_best="psnr_0.5", validation_images=1)
+
+
+def test_the_best_model_is_kept_and_training_goes_on_from_its_own_weights(
+    data: loop.Data, tmp_path: Path
+) -> None:
+    data = data._replace(held_out=data.held_out[:1])
+    plain = run(Denoising(), data, CONFIG, tmp_path / "plain")
+    best = run(Recorded([20.0, 22.0, 21.0, math.nan, 21.9, 19.0]), data, BEST, tmp_path / "best")
+    for name, value in weights(plain).items():
+        assert torch.equal(weights(best)[name], value)
+    second = run(Denoising(), data, dataclasses.replace(CONFIG, steps=2), tmp_path / "second")
+    # The same schedule would be needed to compare weights; the counter tells which step they are of.
+    assert weights(best, "best")["seen"] == weights(second)["seen"] == 2
+
+
+def test_a_resumed_run_remembers_its_best(data: loop.Data, tmp_path: Path) -> None:
+    data = data._replace(held_out=data.held_out[:1])
+    run(Recorded([22.0, 21.0, 20.0], interrupt_at=3), data, BEST, tmp_path, whole=False)
+    run(Recorded([21.5, 21.9, 21.0]), data, BEST, tmp_path, resume=True)
+    assert weights(tmp_path, "best")["seen"] == 1
+
+
+def test_what_is_better_depends_on_the_metric() -> None:
+    assert badness("psnr_0.5", [("psnr_0.5", 30.0)]) < badness("psnr_0.5", [("psnr_0.5", 29.0)])
+    assert badness("ms_ssim_1.0", [("ms_ssim_1.0", 0.9)]) < badness("ms_ssim_1.0", [("ms_ssim_1.0", 0.8)])
+    assert badness("perceptual_0.5", [("perceptual_0.5", 0.4)]) < badness(
+        "perceptual_0.5", [("perceptual_0.5", 0.5)]
+    )
+
+
+def test_a_metric_that_does_not_exist_is_named_before_the_first_step(data: loop.Data, tmp_path: Path) -> None:
+    stage = Denoising()
+    with pytest.raises(ConfigError, match=r"keep_best = 'psnr'.*choose from mse"):
+        run(stage, data, dataclasses.replace(CONFIG, keep_best="psnr"), tmp_path)
+    assert stage.steps == 0
 
 
 # Perceptual distance
@@ -366,9 +473,18 @@ def _naive_distance(weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
 # Settings
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.rglob("*.toml")), ids=lambda path: str(path.relative_to(CONFIGS))
+)
 def test_every_example_is_complete(path: Path) -> None:
-    assert settings.read(path).name == path.parent.name
+    assert settings.read(path).name in PRESETS
+
+
+def test_every_setting_is_documented() -> None:
+    page = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    for kind in (TrainConfig, LossWeights, MethodConfig):
+        for field in dataclasses.fields(kind):
+            assert f"`{field.name}`" in page or f"`[{field.name}]`" in page, field.name
 
 
 def test_wrong_settings_are_named(tmp_path: Path) -> None:
@@ -376,8 +492,10 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
     path = tmp_path / "prior.toml"
     for old, new, complaint in (
         ("batch = ", "batsch = ", "batsch"),
-        ('precision = "bf16"', 'precision = "fp8"', "precision must be one of fp32, bf16"),
-        ("crop = 128", "crop = 130", "crop must be a multiple of 64"),
+        ('precision = "bf16"', 'precision = "fp8"', "precision must be one of fp32, bf16, fp16"),
+        ('images_on = "host"', 'images_on = "moon"', "images_on must be one of host, device"),
+        ("accumulate = 1", "accumulate = 3", "batch must be a multiple of accumulate"),
+        ("crop = 128", "crop = 130", "crop must be a multiple of 64 up to 4096"),
         ("kl = 0.0", "kl = -1.0", r"loss\.kl must be at least 0"),
         ("[loss]", "[loss", "not valid TOML"),
     ):
@@ -391,13 +509,13 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
 
 def test_interruption_gives_the_signal_handlers_back(data: loop.Data, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    loop.train(Denoising(interrupt_at=1), data, CONFIG, tmp_path, resume=False)
+    run(Denoising(interrupt_at=1), data, CONFIG, tmp_path, whole=False)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
 def _flat(state: checkpoint.Checkpoint) -> bytes:
     """The bits of everything in a checkpoint."""
-    tensors = [*state.model.values(), *state.trainable, *state.ema]
+    tensors = [*state.buffers.values(), *state.trainable, *state.ema]
     tensors += [moments[name] for moments in state.optimiser.values() for name in sorted(moments)]
     buffer = io.BytesIO()
     for tensor in tensors:

@@ -24,6 +24,8 @@ def import_checkpoints(
     from rdeic.foreign import importer
 
     shape = _read(config)
+    if steps and not checkpoints:
+        raise ConfigError("--steps says what --rdeic was fine-tuned for: give that too")
     known = steps or [importer.steps_of(path, shape.diffusion.default_steps) for path in checkpoints]
     if len(known) == 1:
         known = known * len(checkpoints)

@@ -4,7 +4,8 @@
     of each checkpoint    compression module, control network
 
 A checkpoint may hold everything or only its own part. Files are opened one after another and read tensor by tensor,
-so memory stays near the largest of them.
+so memory stays near the largest of them. Without any checkpoint of the authors' those two parts are fresh: a start for
+training.
 """
 
 from __future__ import annotations
@@ -32,12 +33,15 @@ from rdeic.foreign import download, hub, original, text
 from rdeic.foreign.convert import our_shapes, require_complete, value_of
 from rdeic.foreign.keys import Foreign, locate
 from rdeic.foreign.sources import Weights, open_weights
+from rdeic.model import Compression, control_network
+from rdeic.nn.unet import UNet
 from rdeic.shards import ShardWriter, write_index
 
 PRECISIONS = {"fp16": torch.float16, "fp32": torch.float32}
 _SHARED = ("unet.", "autoencoder.")
 _OWN = ("control.", "compression.")
 _TEXT_HEAD_CHANNELS = text.VIT_H.width // text.VIT_H.heads
+_FRESH_SEED = 0
 _STEPS_IN_NAME = re.compile(r"_step(\d+)$")
 Tick = Callable[[], None]
 
@@ -53,7 +57,7 @@ class Job(NamedTuple):
     """What to import."""
 
     stable_diffusion: str  # file, folder or hub id; not touched if the first checkpoint has everything
-    checkpoints: tuple[Rate, ...]  # the authors', one for each rate, lowest first
+    checkpoints: tuple[Rate, ...]  # the authors', one for each rate, lowest first; none: for training
     config: ModelConfig
     precision: str  # of the stored weights, a key of PRECISIONS
     offline: bool
@@ -68,7 +72,7 @@ def steps_of(path: Path, default: int) -> int:
 def tensors(job: Job) -> int:
     """How many there are to import."""
     own = sum(key.startswith(_OWN) for key in our_shapes(job.config))
-    return len(our_shapes(job.config)) + 1 + (len(job.checkpoints) - 1) * own
+    return len(our_shapes(job.config)) + 1 + (max(len(job.checkpoints), 1) - 1) * own
 
 
 def import_checkpoints(job: Job, out: Path, tick: Tick) -> None:
@@ -94,12 +98,17 @@ def import_checkpoints(job: Job, out: Path, tick: Tick) -> None:
             own.append(ShardWriter(folder, "rate", PRECISIONS[job.precision]))
             with open_weights(path) as weights:
                 _copy_checkpoint(weights, job.config, own[-1], shared, tick)
+        origins = [(path.name, steps) for path, steps in job.checkpoints]
+        if not origins:
+            own.append(ShardWriter(top, "rate", PRECISIONS[job.precision]))
+            _add_fresh(job.config, own[0], tick)
+            origins.append(("fresh networks", job.config.diffusion.default_steps))
         if not shared.files:
             _copy_stable_diffusion(job, shared, tick)
-        for writer, (path, steps) in zip(own, job.checkpoints, strict=True):
+        for writer, (origin, steps) in zip(own, origins, strict=True):
             prefix = "../" if several else ""
             files = writer.files | {key: prefix + name for key, name in shared.files.items()}
-            write_index(writer.folder, files, f"{path.name} on {job.stable_diffusion}")
+            write_index(writer.folder, files, f"{origin} on {job.stable_diffusion}")
             atomic_write(
                 writer.folder / registry.CONFIG_FILE, to_json(_with_steps(job.config, steps)).encode()
             )
@@ -137,6 +146,20 @@ def _copy_checkpoint(
     if complete and not shared.files:
         _copy(weights, located, _SHARED, config, shared, tick)
         _add_context(_original_tower(weights, config), shared, tick)
+
+
+def _add_fresh(config: ModelConfig, own: ShardWriter, tick: Tick) -> None:
+    """Compression module and control network as training starts: random, the control network without effect."""
+    with torch.device("meta"):
+        unet = UNet(config.unet, config.autoencoder.latent_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_FRESH_SEED)
+        parts = {"compression.": Compression(config), "control.": control_network(config, unet)}
+    for prefix, part in parts.items():
+        for key, value in part.state_dict().items():
+            own.add(prefix + key, value)
+            tick()
+    own.flush()
 
 
 def _copy_stable_diffusion(job: Job, shared: ShardWriter, tick: Tick) -> None:

@@ -16,8 +16,8 @@ TEMPERATURE = 0.07
 class Codebook(nn.Module):
     """K entries of width N.
 
-    In training every forward pass also moves entries that are hardly used towards the nearest feature at hand
-    (online clustered codebook), and adds a contrastive term that keeps entries apart; the paper's code does both.
+    In training `settle`, once per step, adds a contrastive term that keeps entries apart, and moves entries that are
+    hardly used towards the nearest feature at hand (online clustered codebook); the paper's code does both.
     """
 
     usage: Tensor
@@ -38,15 +38,21 @@ class Codebook(nn.Module):
     def forward(self, z: Tensor) -> CodebookMatch:
         """z (B, N, h, w) -> match; gradients of z_q pass straight through to z."""
         z = z.float()
-        rows = _rows(z)
-        distances = self._distances(rows.detach())  # (n, K)
-        indices = distances.argmin(dim=1).view(z.shape[0], *z.shape[2:])
+        indices = self.nearest(z.detach())
         z_q = self.lookup(indices)
         loss = BETA * F.mse_loss(z_q.detach(), z) + F.mse_loss(z_q, z.detach())  # Eq. 13
-        if self.training:
-            loss = loss + self._contrastive(distances)
-            self._revive(rows.detach(), distances.detach(), indices)
         return CodebookMatch(z_q=z + (z_q - z).detach(), indices=indices, loss=loss)
+
+    def settle(self, z: Tensor) -> Tensor:
+        """z (B, N, h, w) of the whole batch, detached -> the contrastive term, scalar; revives what is hardly used.
+
+        Both mix the pictures of a batch, so they cannot be means over parts of it as `forward` is.
+        """
+        rows = _rows(z.float())
+        distances = self._distances(rows)  # (n, K)
+        loss = self._contrastive(distances)
+        self._revive(rows, distances.detach())
+        return loss
 
     def _distances(self, rows: Tensor) -> Tensor:
         e = self.entries
@@ -61,12 +67,12 @@ class Codebook(nn.Module):
         return F.cross_entropy(logits, torch.zeros(k, dtype=torch.long, device=logits.device))
 
     @torch.no_grad()
-    def _revive(self, rows: Tensor, distances: Tensor, indices: Tensor) -> None:
+    def _revive(self, rows: Tensor, distances: Tensor) -> None:
         k = self.entries.shape[0]
-        share = torch.bincount(indices.flatten(), minlength=k).to(rows.dtype) / indices.numel()
+        share = torch.bincount(distances.argmin(dim=1), minlength=k).to(rows.dtype) / len(rows)
         self.usage.mul_(USAGE_MEMORY).add_(share, alpha=1.0 - USAGE_MEMORY)
         decay = torch.exp(-self.usage * k * 10.0 / (1.0 - USAGE_MEMORY) - 1e-3)[:, None]
-        # Through .data: the optimiser's gradient of this very forward pass still refers to the old version.
+        # Through .data: the gradient of this very step still refers to the old version.
         self.entries.data = self.entries.data * (1.0 - decay) + rows[distances.argmin(dim=0)] * decay
 
 

@@ -1,10 +1,15 @@
-"""Files to resume from: everything that changes while training."""
+"""Files to resume from: everything that changes while training.
+
+Randomness and the position in the data are functions of (seed, step), so the step stands for both.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +25,22 @@ class Checkpoint(NamedTuple):
     """State after `step` optimiser steps."""
 
     step: int
-    model: dict[str, Tensor]  # frozen parameters and buffers included
-    trainable: list[Tensor]  # in the stage's order; shares storage with `model` where it is part of it
+    trainable: list[Tensor]  # in the stage's order
     ema: list[Tensor]
     optimiser: dict[int, Any]  # its moments, by position of the parameter
+    buffers: dict[str, Tensor]  # of the model
+    scaler: dict[str, Any]  # of the loss in fp16, otherwise empty
+    best: float  # badness of the best model so far; infinite without one
+    frozen: int  # `fingerprint` of the parameters that are not trained: they come from where the run started
+
+
+def fingerprint(tensors: Sequence[Tensor]) -> int:
+    """A number that differs where the tensors' values do, but for unlikely coincidence; cheap on any device."""
+    total = 0
+    for position, tensor in enumerate(tensors, start=1):
+        words = tensor.detach().flatten().view(torch.int32 if tensor.element_size() % 4 == 0 else torch.int16)
+        total += position * (int(words.sum(dtype=torch.int64)) + words.numel())
+    return total % (1 << 61)
 
 
 def save(checkpoint: Checkpoint, out: Path, keep_last: int) -> Path:
@@ -31,31 +48,39 @@ def save(checkpoint: Checkpoint, out: Path, keep_last: int) -> Path:
 
     Raises TrainingError if the disk refuses.
     """
-    path = out / f"checkpoint-{checkpoint.step}.pt"
+    path = path_of(checkpoint.step, out)
     aside = path.with_suffix(".part")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for left_by_a_kill in out.glob("checkpoint-*.part"):
+            left_by_a_kill.unlink()
         with aside.open("wb") as file:
             torch.save(checkpoint._asdict(), file)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-        for old in found(out)[:-keep_last]:
-            old.unlink()
+        _sync_folder(out)  # before older ones go
+        for old in steps(out)[:-keep_last]:
+            path_of(old, out).unlink()
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise TrainingError(
-            f"cannot write the checkpoint {path}: {error.strerror}; free some space"
+            f"cannot write the checkpoint {path}: {error.strerror or error}; make room or name another folder with -o, "
+            "then go on with --resume"
         ) from error
     return path
 
 
-def found(out: Path) -> list[Path]:
-    """The checkpoints in `out`, oldest first."""
-    steps = [
-        (int(match[1]), path) for path in out.glob("checkpoint-*.pt") if (match := _NAME.fullmatch(path.name))
-    ]
-    return [path for _, path in sorted(steps)]
+def path_of(step: int, out: Path) -> Path:
+    """Where the checkpoint after `step` steps lies."""
+    return out / f"checkpoint-{step}.pt"
+
+
+def steps(out: Path) -> list[int]:
+    """After how many steps there are checkpoints in `out`, ascending."""
+    names = (_NAME.fullmatch(path.name) for path in out.glob("checkpoint-*.pt"))
+    return sorted(int(name[1]) for name in names if name)
 
 
 def load(path: Path) -> Checkpoint:
@@ -67,3 +92,13 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"cannot resume from {path} ({reason}); delete it to use the one before"
         ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renaming outlast a power cut; systems that cannot open folders do without."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from rdeic.config import build
 from rdeic.errors import ConfigError
+from rdeic.training.method import MethodConfig
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "fp16")
+PLACES = ("host", "device")
+MAX_CROP = 4096  # pixels; far beyond, the machine rather than the program runs out of memory
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class LossWeights:
     kl: float  # KL divergence of the autoencoder's posterior from N(0, 1)
     lambda_min: float  # rate-distortion trade-off at quality 0
     lambda_max: float  # rate-distortion trade-off at quality 255
+    balance: float  # each picture's loss is divided by lambda_r to this power; 0: as in the paper
     mse: float  # squared error of pixels
     perceptual: float  # distance of `perceptual.load`
     ms_ssim: float  # 1 - MS-SSIM, fixed-step stage only; crops of 192 pixels or more
@@ -36,7 +40,8 @@ class TrainConfig:
     name: str  # of the model that comes out
     model: str  # where to start: a preset for a fresh network, or a folder of weights
     steps: int
-    batch: int  # crops per step
+    batch: int  # crops per step, of all processes and micro-batches together
+    accumulate: int  # micro-batches that a process makes of its share of a batch, one after the other
     crop: int  # pixels a side, a multiple of 64
     learning_rate: float  # of AdamW, at its peak
     weight_decay: float  # on matrices and kernels; biases and gains are left alone
@@ -44,22 +49,26 @@ class TrainConfig:
     final_lr_fraction: float  # the cosine's end, as a fraction of the peak
     clip_norm: float  # global gradient norm
     ema_decay: float  # of the averaged weights, which are what is validated and exported
-    precision: str  # "fp32" or "bf16" (autocast)
+    precision: str  # "fp32", or autocast to "bf16" or (CUDA only, with a scaled loss) "fp16"
+    checkpoint_activations: bool  # blocks run again for the gradient: less memory, more time, same result
     seed: int
     threads: int  # of torch on the CPU; 0 leaves the choice to torch
-    cache_mb: int  # decoded pictures held in memory; the rest is decoded at every use
+    cache_mb: int  # decoded pictures that a process holds; the rest is decoded at every use
+    images_on: str  # where it holds them: "host", or "device" to crop there as well
     log_every: int
     validate_every: int
     validation_images: int  # at most this many held-out centre crops
     checkpoint_every: int
     keep_last: int  # checkpoints kept
+    keep_best: str  # held-out metric whose best model is kept as `best`, or ""
     rounded_rate: bool  # R of the rounded y, as coded; false: of y + uniform noise, as in the paper's system
     train_decoder: bool  # fixed-step stage: D learns along (beyond the paper); other stages ignore it
     perceptual: str  # "lpips", a path to SqueezeNet 1.0 safetensors, or "" for none
     loss: LossWeights
+    method: MethodConfig
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "log_every", "validate_every", "validation_images"):
+        for name in ("steps", "batch", "accumulate", "log_every", "validate_every", "validation_images"):
             _require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("checkpoint_every", "keep_last"):
             _require(getattr(self, name) >= 1, name, "at least 1")
@@ -67,10 +76,14 @@ class TrainConfig:
             _require(getattr(self, name) >= 0, name, "at least 0")
         for name in ("learning_rate", "clip_norm"):
             _require(getattr(self, name) > 0, name, "above 0")
-        _require(self.crop >= 64 and self.crop % 64 == 0, "crop", "a multiple of 64")
+        _require(
+            64 <= self.crop <= MAX_CROP and self.crop % 64 == 0, "crop", f"a multiple of 64 up to {MAX_CROP}"
+        )
         _require(0 <= self.final_lr_fraction <= 1, "final_lr_fraction", "between 0 and 1")
         _require(0 <= self.ema_decay < 1, "ema_decay", "at least 0 and below 1")
         _require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+        _require(self.images_on in PLACES, "images_on", f"one of {', '.join(PLACES)}")
+        _require(self.batch % self.accumulate == 0, "batch", "a multiple of accumulate")
 
 
 def read(path: Path) -> TrainConfig:

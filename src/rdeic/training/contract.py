@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
+
+from rdeic.training.noise import Noise
+
+Scalars = tuple[tuple[str, Tensor], ...]
 
 
 class StageLoss(NamedTuple):
-    """Loss of one batch."""
+    """Loss of a batch, or of a part of it: means over its pictures."""
 
     total: Tensor  # scalar to minimise
-    terms: tuple[tuple[str, Tensor], ...]  # scalars to log, detached
+    terms: Scalars  # scalars to log, detached
+    features: Tensor | None = (
+        None  # (B, ...) detached: what `Stage.batch_loss` needs to know of these pictures
+    )
 
 
 class Stage(Protocol):
@@ -27,18 +34,28 @@ class Stage(Protocol):
         """The parameters to optimise, in an order that never changes."""
         ...
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> StageLoss:
-        """Loss of x (B, 3, H, W) in [-1, 1]; all randomness comes from `generator`, on x's device."""
+    def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        """Loss of x (B, 3, H, W) in [-1, 1], part of a batch; all randomness comes from `noise`, on x's device."""
+        ...
+
+    def batch_loss(self, features: Tensor) -> StageLoss:
+        """What is no mean over pictures, to be added: from the `features` that `loss` gave of the whole batch.
+
+        Called once per step, before the optimiser's, where `loss` gave any. Terms named as those of `loss` add up.
+        """
         ...
 
     def after_step(self) -> None:
         """Called after every optimiser step."""
         ...
 
-    def validation(self, x: Tensor) -> tuple[tuple[str, float], ...]:
+    def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
         """Metrics of held-out pictures x (B, 3, H, W) in [-1, 1], means over the batch."""
         ...
 
-    def finish(self) -> None:
-        """Called once, on the final averaged weights, before they are saved."""
+    def finish(self, recent: Iterator[Tensor]) -> None:
+        """Called on the averaged weights before they are saved.
+
+        `recent` are the training pictures of the last step, the last but one, ...: each (B, 3, H, W) in [-1, 1].
+        """
         ...

@@ -1,186 +1,174 @@
-"""Pictures for training: found in folders and tar files, decoded once, cropped as a pure function of (seed, step)."""
+"""Batches of crops as a pure function of (seed, step): nothing else decides them, so a resumed run sees the same."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import itertools
 import os
-import tarfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from rdeic import images
 from rdeic.errors import ImageError, TrainingError
+from rdeic.training import crops
+from rdeic.training.crops import Held, Pixels
+from rdeic.training.sources import Source
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-HELD_OUT_ONE_IN = 64
-RESIZE_SHARE = 0.3  # of the crops are taken from a shrunken picture: other scales, and weaker JPEG artefacts
-SMALLEST_SCALE = 0.6
 PREFETCH = 3  # batches prepared ahead
 DECODE_CHUNK = 64  # pictures decoded between two looks at the memory limit
 
-Pixels = NDArray[np.uint8]
+
+class Sampling(NamedTuple):
+    """What decides the crops of every step, together with the pictures."""
+
+    batch: int  # crops per step, of all processes together
+    crop: int  # pixels a side
+    seed: int
 
 
-class Source(NamedTuple):
-    """Where an encoded picture lies: a whole file, or a member of an uncompressed tar file."""
+class Holding(NamedTuple):
+    """How many decoded pictures are kept, and where."""
 
-    name: str
-    path: Path
-    offset: int  # bytes
-    size: int  # bytes
-
-    def read(self) -> bytes:
-        """The encoded picture. Raises OSError."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
-
-
-def find(paths: Iterable[Path]) -> list[Source]:
-    """Every jpg, png and webp under `paths` (folders, recursively; pictures; tar files), sorted by place.
-
-    Raises TrainingError for a path that does not exist or cannot be listed.
-    """
-    sources: list[Source] = []
-    for path in paths:
-        try:
-            sources += _find(path)
-        except (OSError, tarfile.TarError) as error:
-            raise TrainingError(f"cannot list the pictures in {path}: {error}") from error
-    return sources
-
-
-def split(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
-    """(training, held-out) pictures; about one in 64 is held out, decided by its file name alone.
-
-    A set too small to hold any out that way lends its last by that order; a lone picture serves as both.
-    """
-    held_out = [source for source in sources if _name_hash(source) % HELD_OUT_ONE_IN == 0]
-    if not held_out and sources:
-        held_out = [min(sources, key=_name_hash)]
-    out = set(held_out)
-    return [source for source in sources if source not in out] or list(sources), held_out
+    limit: int  # bytes
+    device: torch.device | None  # None: on the host
 
 
 class ImageSet:
-    """Decoded pictures, as many as fit in `memory_limit` bytes; the rest is decoded again at every use."""
+    """Pictures and the crops that this process takes of them.
 
-    corrupt: int  # pictures found unreadable so far, and skipped
+    Position k of every batch draws from a fixed part of the pictures (those at k, k + batch, k + 2 batch, ... of the
+    list): a process, which has the same positions in every batch, decodes and holds its own parts only, and how many
+    processes there are changes nothing. An epoch deals out every picture once; where the last round of that is not
+    full, random pictures fill it.
+    """
 
-    def __init__(self, sources: Sequence[Source], memory_limit: int) -> None:
-        """Decodes in threads. Raises TrainingError if no picture is readable."""
-        self.corrupt = 0
-        self._sources: list[Source] = []
-        self._held: list[Pixels] = []  # of the first sources
-        waiting = deque(sources)
-        held_bytes = 0
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            while waiting and held_bytes < memory_limit:
-                chunk = [waiting.popleft() for _ in range(min(DECODE_CHUNK, len(waiting)))]
-                for source, image in zip(chunk, pool.map(_decode, chunk), strict=True):
-                    if image is None:
-                        self.corrupt += 1
-                    else:
-                        held_bytes += image.nbytes
-                        self._sources.append(source)
-                        self._held.append(image)
-        self._sources += waiting
-        self._bad: set[int] = set()  # found unreadable after construction
-        if not self._sources:
-            skipped = f" ({self.corrupt} unreadable)" if self.corrupt else ""
-            raise TrainingError(
-                f"no usable picture{skipped}; point --data at folders of jpg, png or webp files"
-            )
+    unreadable: set[int]  # pictures that this process found so, and passed over
+
+    def __init__(self, sources: Sequence[Source], sampling: Sampling, share: range, holding: Holding) -> None:
+        """`share` are the positions of this process. Decodes what it may hold, in threads.
+
+        Raises TrainingError if no picture is readable.
+        """
+        self._sources, self._sampling, self._share = list(sources), sampling, share
+        self.unreadable: set[int] = set()
+        self._held: dict[int, Held] = {}
+        self._orders: dict[
+            int, tuple[int, NDArray[np.int64]]
+        ] = {}  # of each position: an epoch, and its order
+        self._fill(holding)
+        if not self._held:
+            self._require_one()
 
     def __len__(self) -> int:
+        """Pictures listed, unreadable ones included."""
         return len(self._sources)
 
-    def batch(self, step: int, size: int, crop: int, seed: int) -> Tensor:
-        """The random crops of `step`, uint8 (size, 3, crop, crop) in channels-last layout.
+    def batch(self, step: int) -> Tensor:
+        """The crops of this process at `step`, uint8 (n, 3, crop, crop) in channels-last layout."""
+        return self._stack([self._crop(step, position) for position in self._share])
 
-        Pictures come without replacement, every one once an epoch. Depends on nothing but the arguments and the
-        pictures, so a resumed run sees what an uninterrupted one would.
-        """
-        rng = np.random.default_rng((seed, step))
-        first = step * size
-        crops = [_random_crop(self._pixels(self._pick(first + k, seed)), crop, rng) for k in range(size)]
-        return _to_tensor(crops)
+    def whole_batch(self, step: int) -> Tensor:
+        """The crops of all processes at `step`, uint8 (batch, 3, crop, crop)."""
+        return self._stack([self._crop(step, position) for position in range(self._sampling.batch)])
 
-    def batches(self, first: int, last: int, size: int, crop: int, seed: int) -> Iterator[Tensor]:
-        """`batch` of the steps first .. last - 1, prepared ahead by a background thread."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead = min(first + PREFETCH, last)
-            pending = deque(pool.submit(self.batch, step, size, crop, seed) for step in range(first, ahead))
+    def batches(self, first: int, last: int) -> Generator[Tensor]:
+        """`batch` of the steps first .. last - 1, prepared ahead by background threads."""
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+
+            def order(step: int) -> list[Future[Tensor]]:
+                return [pool.submit(self._crop, step, position) for position in self._share]
+
+            pending = deque(order(step) for step in range(first, min(first + PREFETCH, last)))
             for step in range(first, last):
                 if step + PREFETCH < last:
-                    pending.append(pool.submit(self.batch, step + PREFETCH, size, crop, seed))
-                yield pending.popleft().result()
+                    pending.append(order(step + PREFETCH))
+                yield self._stack([crop.result() for crop in pending.popleft()])
 
-    def centre_crops(self, count: int, crop: int) -> Tensor:
-        """Centre crops of the first `count` pictures, uint8 (at most count, 3, crop, crop)."""
-        crops = []
-        for index in range(min(count, len(self))):
-            image = self._pixels(index)
-            side = min(crop, *image.shape[:2])
-            crops.append(_cut(image, (image.shape[0] - side) // 2, (image.shape[1] - side) // 2, side, crop))
-        return _to_tensor(crops)
+    def _stack(self, cut: list[Tensor]) -> Tensor:
+        return torch.stack([one.permute(1, 2, 0) for one in cut]).permute(0, 3, 1, 2)
 
-    def _pick(self, position: int, seed: int) -> int:
-        epoch, place = divmod(position, len(self))
-        return int(_order(len(self), seed, epoch)[place])
+    def _crop(self, step: int, position: int) -> Tensor:
+        _, size, seed = self._sampling
+        rng = np.random.default_rng((seed, step, position))
+        image = self._pixels(self._pick(step, position, rng))
+        return crops.cut(image, crops.random(image.shape[0], image.shape[1], size, rng))
 
-    def _pixels(self, index: int) -> Pixels:
-        """Picture `index`, or the next readable one after it."""
-        for candidate in itertools.chain(range(index, len(self)), range(index)):
-            if candidate < len(self._held):
-                return self._held[candidate]
-            image = None if candidate in self._bad else _decode(self._sources[candidate])
+    def _pick(self, step: int, position: int, rng: np.random.Generator) -> int:
+        batch, _, seed = self._sampling
+        rounds = -(-len(self) // batch)
+        epoch, turn = divmod(step, rounds)
+        known, order = self._orders.get(position, (-1, None))
+        if known != epoch or order is None:
+            order = np.random.default_rng((seed, epoch, position)).permutation(rounds)
+            self._orders[position] = epoch, order
+        index = position + batch * int(order[turn])
+        return index if index < len(self) else int(rng.integers(len(self)))
+
+    def _pixels(self, index: int) -> Held:
+        """Picture `index`; if it is unreadable the next of the same position, or else any."""
+        for candidate in itertools.chain(range(index, len(self), self._sampling.batch), range(len(self))):
+            if candidate in self.unreadable:
+                continue
+            image = self._held.get(candidate)
+            if image is None:
+                image = decode(self._sources[candidate])
             if image is not None:
                 return image
-            if candidate not in self._bad:
-                self._bad.add(candidate)
-                self.corrupt += 1
+            self.unreadable.add(candidate)
         raise TrainingError(
             "no picture of the data set is readable any more; check that the disk is still there"
         )
 
+    def _fill(self, holding: Holding) -> None:
+        batch, held_bytes = self._sampling.batch, 0
+        own = deque(index for index in range(len(self)) if index % batch in self._share)
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            while own and held_bytes < holding.limit:
+                chunk = [own.popleft() for _ in range(min(DECODE_CHUNK, len(own)))]
+                decoded = pool.map(decode, [self._sources[index] for index in chunk])
+                for index, image in zip(chunk, decoded, strict=True):
+                    if image is None:
+                        self.unreadable.add(index)
+                    else:
+                        held_bytes += image.nbytes
+                        self._held[index] = _placed(image, holding.device)
 
-@functools.lru_cache(maxsize=2)
-def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch, count)).permutation(count)
+    def _require_one(self) -> None:
+        try:
+            self._pixels(0)
+        except TrainingError as error:
+            unreadable = f" ({len(self.unreadable)} unreadable)" if self.unreadable else ""
+            raise TrainingError(
+                f"no usable picture{unreadable}; point --data at folders of jpg, png or webp files, or tar files of"
+                " them"
+            ) from error
 
 
-def _find(path: Path) -> list[Source]:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        return [Source(file.name, file, 0, file.stat().st_size) for file in files]
-    if path.suffix.lower() == ".tar":
-        with tarfile.open(path, "r:") as archive:
-            members = [
-                member for member in archive if member.isfile() and member.name.lower().endswith(SUFFIXES)
-            ]
-        return [Source(member.name, path, member.offset_data, member.size) for member in members]
-    return [Source(path.name, path, 0, path.stat().st_size)]
+def centre_crops(sources: Sequence[Source], count: int, crop: int) -> Tensor:
+    """Centre crops of the first `count` readable pictures, uint8 (at most count, 3, crop, crop).
+
+    Raises TrainingError if none is readable.
+    """
+    decoded = (image for image in map(decode, sources) if image is not None)
+    found = [
+        crops.cut(image, crops.centre(image.shape[0], image.shape[1], crop))
+        for image in itertools.islice(decoded, count)
+    ]
+    if not found:
+        raise TrainingError(
+            f"none of the {len(sources)} pictures held out for validation is readable; replace them"
+        )
+    return torch.stack(found)
 
 
-def _name_hash(source: Source) -> int:
-    digest = hashlib.sha256(Path(source.name).name.encode("utf-8", "surrogateescape")).digest()
-    # The low bits decide the split, so the rest only breaks ties in the order of a small set.
-    return int.from_bytes(digest[:8], "little")
-
-
-def _decode(source: Source) -> Pixels | None:
+def decode(source: Source) -> Pixels | None:
+    """The picture, or None where it is unreadable."""
     try:
         pixels: Pixels = images.read(source.read())
     except (OSError, ImageError):
@@ -188,22 +176,5 @@ def _decode(source: Source) -> Pixels | None:
     return pixels
 
 
-def _random_crop(image: Pixels, crop: int, rng: np.random.Generator) -> Pixels:
-    scale = rng.uniform(SMALLEST_SCALE, 1.0) if rng.random() < RESIZE_SHARE else 1.0
-    height, width = image.shape[:2]
-    side = min(round(crop / scale), height, width)
-    top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    cut = _cut(image, top, left, side, crop)
-    return cut[:, ::-1] if rng.random() < 0.5 else cut
-
-
-def _cut(image: Pixels, top: int, left: int, side: int, crop: int) -> Pixels:
-    """The square of `side` pixels at (top, left), resized to `crop` pixels a side."""
-    square = image[top : top + side, left : left + side]
-    if side == crop:
-        return square
-    return np.asarray(Image.fromarray(square).resize((crop, crop), Image.Resampling.BICUBIC))
-
-
-def _to_tensor(crops: Sequence[Pixels]) -> Tensor:
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)  # (B, 3, H, W), stored (B, H, W, 3)
+def _placed(image: Pixels, device: torch.device | None) -> Held:
+    return image if device is None else torch.from_numpy(image).to(device)

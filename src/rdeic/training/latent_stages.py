@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdeic.diffusion.relay import diffuse
-from rdeic.errors import TrainingError
 from rdeic.model import Rdeic
-from rdeic.training.config import TrainConfig
 from rdeic.training.contract import StageLoss
 from rdeic.training.metrics import ms_ssim, psnr
-from rdeic.training.stage_base import PerceptualStage, StageBase, normal
+from rdeic.training.noise import Noise
+from rdeic.training.stage_base import PerceptualStage, StageBase
 from rdeic.types import Encoded
 
 WHITENING_BATCHES = 64  # the last training batches, whose latents set the mean and deviation
 
 
 class AutoencoderStage(PerceptualStage):
-    def __init__(self, model: Rdeic, config: TrainConfig) -> None:
-        super().__init__(model, config)
-        self.recent: deque[Tensor] = deque(maxlen=WHITENING_BATCHES)
-
     def trainable(self) -> list[nn.Parameter]:
         return list(self.model.autoencoder.parameters())
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> StageLoss:
-        self.recent.append(x)
+    def loss(self, x: Tensor, noise: Noise) -> StageLoss:
         encoded = self.model.autoencoder.encode(x)
         mean, logvar = encoded.mean.float(), encoded.logvar.float()
-        z0 = self.model.autoencoder.sample(Encoded(encoded.feature, mean, logvar), normal(mean, generator))
+        z0 = self.model.autoencoder.sample(Encoded(encoded.feature, mean, logvar), noise.normal(mean))
         x_hat = self.model.autoencoder.decode(z0).float()
         mse = F.mse_loss(x_hat, x)
         distance = self.perceptual(x_hat, x).mean()
@@ -42,7 +37,7 @@ class AutoencoderStage(PerceptualStage):
             total, (("mse", mse.detach()), ("perceptual", distance.detach()), ("kl", kl.detach()))
         )
 
-    def validation(self, x: Tensor) -> tuple[tuple[str, float], ...]:
+    def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
         encoded = self.model.autoencoder.encode(x)
         x_hat = self.model.autoencoder.decode(self.model.autoencoder.scale * encoded.mean)
         spread = encoded.mean.std(dim=(0, 2, 3))
@@ -55,24 +50,19 @@ class AutoencoderStage(PerceptualStage):
             ("posterior_std", float((0.5 * encoded.logvar).exp().mean())),
         )
 
-    def finish(self) -> None:
-        if not self.recent:
-            raise TrainingError(
-                "the run was already at its last step; raise `steps`, or use its finished weights"
-            )
-        whiten_latents(self.model, torch.cat(list(self.recent)))
+    def finish(self, recent: Iterator[Tensor]) -> None:
+        whiten_latents(self.model, islice(recent, WHITENING_BATCHES))
 
 
 @torch.no_grad()
-def whiten_latents(model: Rdeic, pictures: Tensor) -> None:
-    """Fold the latents' mean and deviation, per channel over `pictures`, into the layers around them.
+def whiten_latents(model: Rdeic, batches: Iterable[Tensor]) -> None:
+    """Fold the latents' mean and deviation, per channel over all pictures, into the layers around them.
 
     Afterwards z0 has zero mean and unit variance per channel, as the noise schedule expects, with nothing to
-    remember beside the weights. pictures: (B, 3, H, W) in [-1, 1].
+    remember beside the weights. batches: each (B, 3, H, W) in [-1, 1].
     """
     autoencoder = model.autoencoder
-    mean = torch.cat([autoencoder.encode(chunk).mean for chunk in pictures.split(4)])
-    centre, spread = mean.mean(dim=(0, 2, 3)), mean.std(dim=(0, 2, 3))
+    centre, spread = _moments(autoencoder.encode(x).mean for batch in batches for x in batch.split(4))
     count = len(centre)
     quant, post = autoencoder.quant_conv, autoencoder.post_quant_conv
     assert quant.bias is not None and post.bias is not None
@@ -83,24 +73,35 @@ def whiten_latents(model: Rdeic, pictures: Tensor) -> None:
     post.weight *= spread[None, :, None, None]
 
 
+def _moments(latents: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation per channel, each (C,), of tensors (B, C, h, w)."""
+    values, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for z in latents:
+        z = z.double()
+        values += z.numel() // z.shape[1]
+        total, squares = total.to(z) + z.sum((0, 2, 3)), squares.to(z) + z.square().sum((0, 2, 3))
+    mean = total / values
+    variance = (squares - values * mean.square()) / (values - 1)
+    return mean.float(), variance.sqrt().float()
+
+
 class PriorStage(StageBase):
     def trainable(self) -> list[nn.Parameter]:
         return list(self.model.unet.parameters())
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> StageLoss:
-        _, z0 = self.encode(x, generator)
+    def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        _, z0 = self.encode(x, noise)
         # Squaring favours the low noise levels, where relay diffusion works (n < 300), without starving the rest.
-        u = torch.rand(z0.shape[0], generator=generator, device=z0.device)
+        u = noise.uniform(z0.shape[0])
         t = (u.square() * len(self.alpha_bar)).long()
-        error = self._error(z0, t, normal(z0, generator))
+        error = self._error(z0, t, noise.normal(z0))
         return StageLoss(error, (("eps_mse", error.detach()),))
 
-    def validation(self, x: Tensor) -> tuple[tuple[str, float], ...]:
-        generator = torch.Generator(x.device).manual_seed(0)
-        _, z0 = self.encode(x, generator)
-        noise = normal(z0, generator)
+    def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
+        _, z0 = self.encode(x, noise)
+        eps = noise.normal(z0)
         at = (20, 100, 299, 700)
-        return tuple((f"eps_mse_{t}", float(self._error(z0, torch.full(z0.shape[:1], t), noise))) for t in at)
+        return tuple((f"eps_mse_{t}", float(self._error(z0, torch.full(z0.shape[:1], t), eps))) for t in at)
 
     def _error(self, z0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         t = t.to(z0.device)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-import sys
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,73 +11,107 @@ import torch
 
 from rdeic import checkpoints
 from rdeic.config import PRESETS
+from rdeic.errors import ConfigError
 from rdeic.model import Rdeic
-from rdeic.training import data as pictures
+from rdeic.training import memory, sources
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage
-from rdeic.training.loop import Data, Trainer, train
+from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops
+from rdeic.training.loop import Data, train
+from rdeic.training.processes import Processes, joined
 from rdeic.training.stages import build_stage
+from rdeic.training.trainer import Trainer
 
 TIMED_STEPS = 3
+VALIDATION_CROP = 256  # pixels at least: MS-SSIM needs more than 160
 
 
 def launch(
     stage: str, config: TrainConfig, data: Sequence[Path], resume: bool, dry_run: bool, out: Path
 ) -> Path | None:
     """See `rdeic.training.run`."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    sources = pictures.find(data)
-    model = _initial_model(config)
-    prepared = build_stage(stage, model, config)
-    training, held_out = pictures.split(sources)
-    if dry_run:
-        # The few pictures that three steps need, not the minutes of decoding a large set.
-        few = training[: 4 * config.batch]
-        _estimate(prepared, pictures.ImageSet(few, config.cache_mb << 20), config)
-        return None
-    sets = Data(*(pictures.ImageSet(part, config.cache_mb << 20) for part in (training, held_out)))
-    skipped = sets.training.corrupt + sets.held_out.corrupt
-    _say(f"{len(sets.training)} pictures, {len(sets.held_out)} held out, {skipped} unreadable skipped")
-    if not train(prepared, sets, config, out, resume):
-        return None
-    checkpoints.save_model(model, out / "model")
-    return out / "model"
+    with joined() as processes, memory.named_when_exhausted():
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        _require_sense(config, processes)
+        training, held_out = sources.split(sources.find(data))
+        model = _initial_model(config, processes.device)
+        prepared = build_stage(stage, model, config)
+        if dry_run:
+            # The few pictures that these steps need, not the minutes of decoding a large set.
+            few = training[: (TIMED_STEPS + 1) * config.batch]
+            _estimate(prepared, _pictures(few, config, processes), config, processes)
+            return None
+        sets = Data(
+            _pictures(training, config, processes),
+            centre_crops(held_out, config.validation_images, max(config.crop, VALIDATION_CROP)),
+        )
+
+        def export(folder: Path) -> None:
+            checkpoints.save_model(model, folder)
+
+        before = _unreadable(sets.training, processes)
+        _say(f"{len(training)} pictures, {len(held_out)} held out, {before} unreadable skipped", processes)
+        done = train(prepared, sets, config, out, resume, export, processes)
+        if (after := _unreadable(sets.training, processes)) > before:
+            _say(f"{after} unreadable skipped in all", processes)
+        return out / "model" if done else None
 
 
-def _initial_model(config: TrainConfig) -> Rdeic:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _require_sense(config: TrainConfig, processes: Processes) -> None:
+    """What the settings alone cannot know. Raises ConfigError."""
+    processes.share(config.batch, config.accumulate)
+    if config.precision == "fp16" and processes.device.type != "cuda":
+        raise ConfigError('precision = "fp16" needs a CUDA device, and there is none; set precision = "bf16"')
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in ("no", config.precision):
+        raise ConfigError(
+            f"accelerate is set to mixed precision {asked}, but `precision` decides here; launch with "
+            f"--mixed_precision no, or set precision = {asked!r}"
+        )
+
+
+def _initial_model(config: TrainConfig, device: torch.device) -> Rdeic:
     if config.model in PRESETS:
         torch.manual_seed(config.seed)
         return Rdeic(PRESETS[config.model]).to(device)
-    return checkpoints.load_model(Path(config.model), device)[0]
+    # As stored would be half precision for some, too coarse to add small steps to.
+    return checkpoints.load_model(Path(config.model), device, precision=torch.float32)[0]
 
 
-def _estimate(stage: Stage, images: pictures.ImageSet, config: TrainConfig) -> None:
-    trainer = Trainer(stage, config)
-    batches = [images.batch(step, config.batch, config.crop, config.seed) for step in range(TIMED_STEPS + 1)]
+def _pictures(found: Sequence[sources.Source], config: TrainConfig, processes: Processes) -> ImageSet:
+    sampling = Sampling(config.batch, config.crop, config.seed)
+    share = processes.share(config.batch, config.accumulate)
+    device = processes.device if config.images_on == "device" else None
+    return ImageSet(found, sampling, share, Holding(config.cache_mb << 20, device))
+
+
+def _unreadable(images: ImageSet, processes: Processes) -> int:
+    """Training pictures that some process found so."""
+    return len(set().union(*processes.collect(images.unreadable)))
+
+
+def _estimate(stage: Stage, images: ImageSet, config: TrainConfig, processes: Processes) -> None:
+    trainer = Trainer(stage, config, processes)
+    batches = [images.batch(step) for step in range(TIMED_STEPS + 1)]
     trainer.advance(batches[0])  # the first step also allocates, tunes and compiles
     start = time.perf_counter()
     for batch in batches[1:]:
         trainer.advance(batch).grad_norm.item()
     seconds = (time.perf_counter() - start) / TIMED_STEPS
-    count = {id(p): p.numel() for p in stage.model.parameters()}
-    trained = sum(p.numel() for p in trainer.parameters)
-    frozen = sum(count.values()) - sum(count.get(id(p), 0) for p in trainer.parameters)
-    _say(f"trainable parameters  {trained:,}")
-    _say(f"frozen parameters     {frozen:,}")
-    _say(f"seconds per step      {seconds:.3f}")
-    _say(f"estimated total       {seconds * config.steps / 3600:.2f} hours for {config.steps:,} steps")
-    _say(f"peak memory           {_peak_memory(trainer.device) / 2**20:,.0f} MiB")
+    crops = config.batch // processes.count // config.accumulate
+    parts = f"{processes.count} processes x {config.accumulate} micro-batches x {crops} crops"
+    for line in (
+        f"trainable parameters  {sum(p.numel() for p in trainer.parameters):,}",
+        f"frozen parameters     {sum(p.numel() for p in trainer.frozen):,}",
+        f"batch                 {config.batch} = {parts}",
+        f"seconds per step      {seconds:.3f}",
+        f"estimated total       {seconds * config.steps / 3600:.2f} hours for {config.steps:,} steps",
+        f"peak memory           {max(processes.collect(memory.peak(trainer.device))) / 2**20:,.0f} MiB",
+    ):
+        _say(line, processes)
 
 
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: of the device on CUDA, of this process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+def _say(line: str, processes: Processes) -> None:
+    if processes.first:
+        print(line, flush=True)

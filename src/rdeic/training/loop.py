@@ -2,231 +2,180 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rdeic.errors import CheckpointError, TrainingError
+from rdeic.errors import TrainingError
 from rdeic.training import checkpoint
 from rdeic.training.config import TrainConfig
-from rdeic.training.contract import Stage, StageLoss
+from rdeic.training.contract import Stage
 from rdeic.training.data import ImageSet
-from rdeic.training.ema import Ema
-from rdeic.training.report import Report, Scalars
+from rdeic.training.memory import named_when_exhausted
+from rdeic.training.processes import Processes
+from rdeic.training.report import Report
+from rdeic.training.selection import badness
+from rdeic.training.trainer import Step, Trainer, learning_rate, to_signed
 
-BETAS = (0.9, 0.999)
-VALIDATION_CROP = 256  # pixels at least: MS-SSIM needs more than 160
+SMALLEST_SCALE = 1.0  # of the loss in fp16: below it, gradients are no numbers at any scale
+
+Export = Callable[[Path], None]  # writes the model, as it is at that moment, into a folder
 
 
 class Data(NamedTuple):
     """What a run learns from and what it is judged by."""
 
     training: ImageSet
-    held_out: ImageSet
+    held_out: Tensor  # uint8 (N, 3, H, W), N at least 1
 
 
-class Step(NamedTuple):
-    """What one optimiser step leaves for the log, still on the device."""
-
-    loss: StageLoss  # detached
-    grad_norm: Tensor  # before clipping, scalar
-
-
-def train(stage: Stage, data: Data, config: TrainConfig, out: Path, resume: bool) -> bool:
+def train(
+    stage: Stage,
+    data: Data,
+    config: TrainConfig,
+    out: Path,
+    resume: bool,
+    export: Export,
+    processes: Processes,
+) -> bool:
     """Trains `stage` to `config.steps`, or to an interruption (SIGTERM, Ctrl-C), which leaves a checkpoint.
 
-    Returns whether it was finished; if so the model holds the averaged weights and `stage.finish()` has run.
-    Raises TrainingError if the loss is no number, memory runs out, or `out` holds another run's checkpoints and
-    `resume` is false; CheckpointError if the newest checkpoint does not fit.
+    Returns whether it was finished; if so the averaged weights, finished by the stage, are in `out / "model"`. The
+    best ones by `config.keep_best` are in `out / "best"`. The first process alone writes. Raises TrainingError if the
+    loss is no number, memory runs out, or `out` holds another run's checkpoints and `resume` is false;
+    CheckpointError if the newest checkpoint does not fit; ConfigError if `keep_best` names no metric.
     """
-    checkpoints = checkpoint.found(out)
-    if checkpoints and not resume:
-        raise TrainingError(
-            f"{out} holds checkpoints of an earlier run; pass --resume or choose another folder"
-        )
-    trainer = Trainer(stage, config)
-    if checkpoints:
-        trainer.restore(checkpoints[-1])
-    report = Report(out, trainer.step, config.steps)
-    try:
-        with _interruption() as interrupted:
-            _advance(trainer, data, report, out, interrupted)
-    finally:
-        report.close()
-    if trainer.step < config.steps:
-        return False
-    trainer.finish()
+    trainer = Trainer(stage, config, processes)
+    _start(trainer, out, resume)
+    run = _Run(trainer, data, out, export)
+    with named_when_exhausted(), run.reporting(), _interruption() as interrupted:
+        run.advance(interrupted)
+        if trainer.step < config.steps:
+            return False
+        run.write(out / "model")
     return True
 
 
-class Trainer:
-    """Everything that changes from step to step."""
-
-    step: int  # optimiser steps done
-
-    def __init__(self, stage: Stage, config: TrainConfig) -> None:
-        self.stage, self.config, self.step = stage, config, 0
-        self.device = next(stage.model.parameters()).device
-        stage.model.requires_grad_(False)
-        stage.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.parameters = stage.trainable()
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
-        if not self.parameters:
-            raise TrainingError("this stage has nothing to train")
-        self.ema = Ema(self.parameters, config.ema_decay)
-        groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=config.learning_rate, betas=BETAS, fused=True
+def _start(trainer: Trainer, out: Path, resume: bool) -> None:
+    """Makes the folder, or takes up its newest checkpoint, the same in every process."""
+    newest = trainer.processes.first_says(max(checkpoint.steps(out), default=-1))
+    if newest >= 0 and not resume:
+        raise TrainingError(
+            f"{out} holds checkpoints of an earlier run; pass --resume or choose another folder with -o"
         )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"cannot make the folder {out}: {error.strerror}; name another with -o"
+        ) from error
+    if newest >= 0:
+        trainer.restore(checkpoint.path_of(newest, out))
+    trainer.processes.align(trainer.parameters)
 
-    def advance(self, pictures: Tensor) -> Step:
-        """One optimiser step on uint8 pictures (B, 3, H, W). Raises TrainingError if memory runs out."""
-        generator = torch.Generator(self.device).manual_seed(_step_seed(self.config.seed, self.step))
-        rate = learning_rate(self.config, self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+
+class _Run:
+    """What the steps of one run share."""
+
+    def __init__(self, trainer: Trainer, data: Data, out: Path, export: Export) -> None:
+        self.trainer, self.data, self.out, self.export = trainer, data, out, export
+        self.config, self.processes = trainer.config, trainer.processes
+        self.report = Report(out, trainer.step, self.config.steps, self.processes.first)
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                loss = self.stage.loss(_to_signed(pictures, self.device), generator)
-            loss.total.backward()
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                'out of memory; lower `batch` or `crop`, or set precision = "bf16"'
-            ) from error
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.stage.after_step()
-        self.ema.update(self.step)
-        self.step += 1
-        return Step(loss._replace(total=loss.total.detach()), norm)
+            yield
+        finally:
+            self.report.close()
 
-    def validate(self, pictures: Tensor) -> Scalars:
-        """Mean metrics of the averaged weights on held-out uint8 pictures (N, 3, H, W), in full precision."""
-        sums: dict[str, float] = {}
-        self.stage.model.eval()
-        devices = [self.device] if self.device.type == "cuda" else []
-        # A fixed seed makes validations comparable; the fork keeps them from disturbing anything else.
-        with torch.no_grad(), self.ema.applied(), torch.random.fork_rng(devices):
-            torch.manual_seed(self.config.seed)
-            for chunk in torch.split(pictures, self.config.batch):
-                for name, value in self.stage.validation(_to_signed(chunk, self.device)):
-                    sums[name] = sums.get(name, 0.0) + value * len(chunk)
-        self.stage.model.train()
-        return [(name, value / len(pictures)) for name, value in sums.items()]
+    def advance(self, interrupted: threading.Event) -> None:
+        """Steps until the last one, or until some process is interrupted."""
+        trainer, config = self.trainer, self.config
+        if config.keep_best:  # a wrong name is better known now than after the first thousand steps
+            badness(config.keep_best, trainer.validate(self.data.held_out[:1]))
+        window: list[Step] = []
+        with contextlib.closing(self.data.training.batches(trainer.step, config.steps)) as batches:
+            for pictures in batches:
+                window.append(trainer.advance(pictures))
+                step, stopped = trainer.step, self.processes.any([interrupted.is_set()])[0]
+                last = step == config.steps or stopped
+                saving, logging = (
+                    last or step % config.checkpoint_every == 0,
+                    last or step % config.log_every == 0,
+                )
+                if saving or logging:
+                    self._look(window, logging)
+                if logging:
+                    window.clear()
+                if step % config.validate_every == 0 or step == config.steps:
+                    self._validate()
+                if saving:
+                    trainer.save(self.out)
+                if stopped and step < config.steps:
+                    self.report.say(f"interrupted after step {step}; --resume goes on from there")
+                    break
 
-    def save(self, out: Path) -> None:
-        """Writes a checkpoint into `out`."""
-        trainable = [parameter.detach() for parameter in self.parameters]
-        state = self.stage.model.state_dict()
-        optimiser = self.optimiser.state_dict()["state"]
-        whole = checkpoint.Checkpoint(self.step, state, trainable, self.ema.averages, optimiser)
-        checkpoint.save(whole, out, self.config.keep_last)
+    def write(self, folder: Path) -> None:
+        """The model as it would be now, were the run over."""
+        if self.processes.first:
+            with self.trainer.finished(self._recent()):
+                self.export(folder)
 
-    def restore(self, path: Path) -> None:
-        """Goes on from the checkpoint `path`. Raises CheckpointError if it belongs to another network."""
-        saved = checkpoint.load(path)
-        try:
-            self.stage.model.load_state_dict(saved.model)
-            # The settings of the groups are the configuration's, which may have changed; only the moments are old.
-            groups = self.optimiser.state_dict()["param_groups"]
-            self.optimiser.load_state_dict({"state": saved.optimiser, "param_groups": groups})
-            with torch.no_grad():
-                for parameter, value in zip(self.parameters, saved.trainable, strict=True):
-                    parameter.copy_(value)
-                for average, value in zip(self.ema.averages, saved.ema, strict=True):
-                    average.copy_(value)
-        except (RuntimeError, ValueError, KeyError) as error:
-            detail = " ".join(str(error).split())
-            raise CheckpointError(f"{path} belongs to another network or stage: {detail}") from error
-        self.step = saved.step
+    def _recent(self) -> Iterator[Tensor]:
+        for step in reversed(range(self.trainer.step)):
+            yield to_signed(self.data.training.whole_batch(step), self.trainer.device)
 
-    def finish(self) -> None:
-        """Leaves the averaged weights in the model for good."""
-        self.stage.model.eval()
-        with torch.no_grad():
-            for parameter, average in zip(self.parameters, self.ema.averages, strict=True):
-                parameter.copy_(average)
-            self.stage.finish()
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to `final_lr_fraction` of the peak; `step` counts from 0."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    floor = config.final_lr_fraction
-    return config.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
-
-
-def _advance(trainer: Trainer, data: Data, report: Report, out: Path, interrupted: threading.Event) -> None:
-    config = trainer.config
-    trainer.stage.model.train()
-    held_out = data.held_out.centre_crops(config.validation_images, max(config.crop, VALIDATION_CROP))
-    first, window = trainer.step, list[Step]()
-    batches = data.training.batches(first, config.steps, config.batch, config.crop, config.seed)
-    for pictures in batches:
-        window.append(trainer.advance(pictures))
-        step, last = trainer.step, trainer.step == config.steps or interrupted.is_set()
-        saving = last or step % config.checkpoint_every == 0
-        logging = last or step % config.log_every == 0
-        if saving or logging:
-            _require_finite(window, step)
+    def _look(self, window: list[Step], logging: bool) -> None:
+        """Raises TrainingError where a loss of the window is no number; reports its means."""
+        names, table = _table(window)
+        table = self.processes.average(table).cpu()  # (steps, columns)
+        self._require_finite(table)
         if logging:
-            report.log(step, [*_means(window), ("lr", learning_rate(config, step - 1))])
-            window.clear()
-        if step % config.validate_every == 0 or step == config.steps:
-            report.validation(step, trainer.validate(held_out))
-        if saving:
-            trainer.save(out)
-        if interrupted.is_set() and step < config.steps:
-            report.say(f"interrupted after step {step}; --resume goes on from there")
-            break
+            means = list(zip(names, table.mean(0).tolist(), strict=True))
+            step = self.trainer.step
+            self.report.log(step, [*means, ("lr", learning_rate(self.config, step - 1))])
 
-
-def _require_finite(window: list[Step], step: int) -> None:
-    finite = torch.stack([entry.loss.total.float() + entry.grad_norm for entry in window]).isfinite().tolist()
-    if not all(finite):
-        at = step - len(window) + finite.index(False) + 1
+    def _require_finite(self, table: Tensor) -> None:
+        scaler = self.trainer.scaler
+        # A scaled gradient may overflow: the scaler then leaves the step out and lowers the scale.
+        looked_at = table[:, :1] if scaler.is_enabled() else table[:, [0, -1]]
+        finite = looked_at.isfinite().all(1).tolist()
+        if all(finite) and not (scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE):
+            return
+        at = self.trainer.step - len(finite) + (1 + finite.index(False) if not all(finite) else len(finite))
         raise TrainingError(
             f"loss or gradient is no longer a number at step {at}; lower learning_rate or clip_norm, or set"
             ' precision = "fp32", then go on from the last checkpoint with --resume'
         )
 
-
-def _means(window: list[Step]) -> Scalars:
-    """Means over the window of the loss, its terms and the gradient norm, fetched from the device at once."""
-    values: dict[str, list[Tensor]] = {}
-    for entry in window:
-        for name, value in (("loss", entry.loss.total), *entry.loss.terms, ("grad", entry.grad_norm)):
-            values.setdefault(name, []).append(value.detach().float())
-    means = torch.stack([torch.stack(column).mean() for column in values.values()]).tolist()
-    return list(zip(values, means, strict=True))
-
-
-def _to_signed(pictures: Tensor, device: torch.device) -> Tensor:
-    return pictures.to(device, torch.float32).div_(127.5).sub_(1)  # (B, 3, H, W) in [-1, 1], channels last
+    def _validate(self) -> None:
+        trainer, metric = self.trainer, self.config.keep_best
+        found = trainer.validate(self.data.held_out)
+        self.report.validation(trainer.step, found)
+        if metric and (bad := badness(metric, found)) < trainer.best:
+            trainer.best = bad
+            self.write(self.out / "best")
+            self.report.say(f"the best {metric} so far; this model is in {self.out / 'best'}")
 
 
-def _step_seed(seed: int, step: int) -> int:
-    # Neighbouring seeds of a generator give related streams; SeedSequence mixes them well.
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+def _table(window: list[Step]) -> tuple[list[str], Tensor]:
+    """Names, and a row for each step: loss, its terms, gradient norm."""
+    names = ["loss", *(name for name, _ in window[0].loss.terms), "grad"]
+    rows = [
+        [entry.loss.total, *(value for _, value in entry.loss.terms), entry.grad_norm] for entry in window
+    ]
+    return names, torch.stack([torch.stack([value.float() for value in row]) for row in rows])
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interruption() -> Iterator[threading.Event]:
     """An event set by SIGTERM or Ctrl-C, so that the step under way still ends; a second one stops at once."""
     event = threading.Event()

@@ -1,4 +1,11 @@
-"""Stages that train compression module and control network: independent (Eq. 13) and fixed-step (Eq. 14)."""
+"""Stages that train compression module and control network: independent (Eq. 13) and fixed-step (Eq. 14).
+
+Their variants for the ablations of Section V are chosen by `MethodConfig`:
+
+    relay        Eqs. 10 to 12: n < N, the noise estimator learns eps~ = lambda e + eps
+    pure-noise   Eq. 1: n < T, it learns eps; the control network's guide is all it knows of the picture
+    none         no noise estimator: the compression module alone, on R + L_cb + lambda_r |z_c - z0|^2
+"""
 
 from __future__ import annotations
 
@@ -10,15 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdeic.diffusion.relay import diffuse, predict_z0, relay_noise
-from rdeic.diffusion.sampler import sample
-from rdeic.diffusion.schedule import ddpm_mix, spaced_schedule, spaced_steps
-from rdeic.errors import TrainingError
+from rdeic.errors import ConfigError, TrainingError
 from rdeic.model import Rdeic
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import StageLoss
 from rdeic.training.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_each, psnr
-from rdeic.training.stage_base import PerceptualStage, normal
-from rdeic.types import Compressed, Encoded
+from rdeic.training.noise import Noise
+from rdeic.training.stage_base import PerceptualStage
+from rdeic.types import Compressed, CompressedFeatures, Encoded
 
 
 class Distortion(NamedTuple):
@@ -34,62 +40,72 @@ class _RateDistortion(PerceptualStage):
 
     def __init__(self, model: Rdeic, config: TrainConfig) -> None:
         super().__init__(model, config)
-        self.rounded_rate = config.rounded_rate
+        self.rounded_rate, self.method = config.rounded_rate, config.method
 
     def trainable(self) -> list[nn.Parameter]:
-        return [*self.model.compression.parameters(), *self.model.control.parameters()]
+        control = [] if self.method.framework == "none" else self.model.control.parameters()
+        return [*self.model.compression.parameters(), *control]
 
-    def _quality(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def batch_loss(self, features: Tensor) -> StageLoss:
+        """The part of L_cb that compares the hyper-latents of different pictures; revives the codebook."""
+        loss = self.model.compression.entropy.codebook.settle(features)
+        return StageLoss(loss, (("codebook", loss.detach()),))
+
+    def _quality(self, x: Tensor, noise: Noise) -> Tensor:
         """(B,) in [0, 1], both ends included more often than their share."""
-        u = torch.rand(x.shape[0], generator=generator, device=x.device)
+        u = noise.uniform(x.shape[0])
         return (u * 1.2 - 0.1).clamp(0.0, 1.0)
 
     def _lambda(self, quality: Tensor) -> Tensor:
         low, high = self.weights.lambda_min, self.weights.lambda_max
         return low * (high / low) ** quality
 
-    def _compress(self, encoded: Encoded, quality: Tensor, generator: torch.Generator) -> Compressed:
+    def _compress(self, encoded: Encoded, quality: Tensor, noise: Noise) -> Compressed:
         if self.rounded_rate:
             return self.model.compression(encoded.feature, quality, None)
         shape = encoded.feature.shape
         size = (shape[0], self.model.config.compression.y_channels, shape[2] // 2, shape[3] // 2)
-        noise = torch.rand(size, generator=generator, device=encoded.feature.device) - 0.5
-        return self.model.compression(encoded.feature, quality, noise)
+        return self.model.compression(encoded.feature, quality, noise.uniform(*size) - 0.5)
 
     def objective(
         self, x: Tensor, quality: Tensor, compressed: Compressed, distortions: Sequence[Distortion]
     ) -> StageLoss:
-        """bpp + L_cb + lambda_r * (weighted distortions); Eqs. 13 and 14."""
+        """bpp + L_cb + lambda_r * (weighted distortions); Eqs. 13 and 14.
+
+        Where lambda_r spans two orders of magnitude in one batch, the high rates would do all the teaching: `balance`
+        gives the low ones their share.
+        """
         bpp = compressed.bits / (x.shape[2] * x.shape[3])
         distortion = torch.stack([d.weight * d.value for d in distortions]).sum(0)
-        total = (bpp + self._lambda(quality) * distortion).mean() + compressed.codebook_loss
+        lambda_r = self._lambda(quality)
+        loss = (bpp + lambda_r * distortion) / lambda_r**self.weights.balance
+        total = loss.mean() + compressed.codebook_loss
         terms = [("bpp", bpp.mean().detach()), ("codebook", compressed.codebook_loss.detach())]
-        return StageLoss(total, (*terms, *((d.name, d.value.mean().detach()) for d in distortions)))
+        terms += [(d.name, d.value.mean().detach()) for d in distortions]
+        return StageLoss(total, tuple(terms), compressed.hyper.detach())
 
-    def validation(self, x: Tensor) -> tuple[tuple[str, float], ...]:
-        generator = torch.Generator(x.device).manual_seed(0)
-        encoded, z0 = self.encode(x, generator)
-        found = []
-        for level in (0.0, 0.5, 1.0):
-            quality = torch.full(x.shape[:1], level, device=x.device)
-            compressed = self.model.compression(encoded.feature, quality, None)
-            noises = self._noises(z0, generator)
-            x_hat = self.model.restore(
-                compressed.features, noises, self.model.config.diffusion.default_steps, 1.0
-            )
-            bpp = float(compressed.bits.mean()) / (x.shape[2] * x.shape[3])
-            found += [
-                (f"bpp_{level}", bpp),
-                (f"psnr_{level}", psnr(x_hat, x)),
-                (f"ms_ssim_{level}", ms_ssim(x_hat, x)),
-            ]
-            found += [(f"z_c_{level}", float(F.mse_loss(compressed.features.z_c, z0)))]
-            found += [(f"perceptual_{level}", float(self.perceptual(x_hat, x).mean()))]
-        return tuple(found)
+    def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
+        encoded, z0 = self.encode(x, noise)
+        levels = (0.0, 0.5, 1.0) if self.model.config.compression.quality_levels else (0.0,)
+        return tuple(pair for level in levels for pair in self._judged(x, encoded, z0, level, noise))
 
-    def _noises(self, like: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    def _judged(
+        self, x: Tensor, encoded: Encoded, z0: Tensor, level: float, noise: Noise
+    ) -> Iterator[tuple[str, float]]:
+        quality = torch.full(x.shape[:1], level, device=x.device)
+        compressed = self.model.compression(encoded.feature, quality, None)
+        x_hat = self.model.restore(
+            compressed.features, self._noises(z0, noise), self.method.steps, 1.0, self.method.sampler
+        )
+        yield f"bpp_{level}", float(compressed.bits.mean()) / (x.shape[2] * x.shape[3])
+        yield f"psnr_{level}", psnr(x_hat, x)
+        yield f"ms_ssim_{level}", ms_ssim(x_hat, x)
+        yield f"z_c_{level}", float(F.mse_loss(compressed.features.z_c, z0))
+        yield f"perceptual_{level}", float(self.perceptual(x_hat, x).mean())
+
+    def _noises(self, like: Tensor, noise: Noise) -> Iterator[Tensor]:
         while True:
-            yield normal(like, generator)
+            yield noise.normal(like)
 
 
 def _mse(a: Tensor, b: Tensor) -> Tensor:
@@ -98,28 +114,37 @@ def _mse(a: Tensor, b: Tensor) -> Tensor:
 
 
 class IndependentStage(_RateDistortion):
-    """Eq. 13."""
+    """Eq. 13, in one of the three frameworks."""
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> StageLoss:
-        encoded, z0 = self.encode(x, generator)
-        quality = self._quality(x, generator)
-        compressed = self._compress(encoded, quality, generator)
-        z_c = compressed.features.z_c.float()
-        start = self.model.config.diffusion.relay_start
-        n = torch.randint(0, start, z0.shape[:1], generator=generator, device=z0.device)
-        alpha_bar = self.alpha_bar[n].view(-1, 1, 1, 1)
-        eps = relay_noise(normal(z0, generator), z_c, z0, float(self.alpha_bar[start - 1]))
-        z_n = diffuse(z0, eps, alpha_bar)  # Eq. 10
-        z0_hat = predict_z0(
-            z_n, self.model.predict_noise(z_n, n, compressed.features.guide).float(), alpha_bar
-        )
+    def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        encoded, z0 = self.encode(x, noise)
+        quality = self._quality(x, noise)
+        compressed = self._compress(encoded, quality, noise)
+        features = compressed.features._replace(z_c=compressed.features.z_c.float())
         weight = self.weights.latent
-        return self.objective(
-            x,
-            quality,
-            compressed,
-            [Distortion("z_c", weight, _mse(z_c, z0)), Distortion("z0", weight, _mse(z0_hat, z0))],
-        )
+        distortions = [Distortion("z_c", weight, _mse(features.z_c, z0))]
+        if self.method.framework == "relay":
+            distortions.append(Distortion("z0", weight, self._relay_error(z0, features, noise)))
+        elif self.method.framework == "pure-noise":
+            distortions.append(Distortion("eps", weight, self._noise_error(z0, features, noise)))
+        return self.objective(x, quality, compressed, distortions)
+
+    def _relay_error(self, z0: Tensor, features: CompressedFeatures, noise: Noise) -> Tensor:
+        """(B,) |z0_hat - z0|^2 at a random n < N; Eq. 11."""
+        start = self.model.config.diffusion.relay_start
+        n = noise.integers(start, z0.shape[0])
+        alpha_bar = self.alpha_bar[n].view(-1, 1, 1, 1)
+        eps = relay_noise(noise.normal(z0), features.z_c, z0, float(self.alpha_bar[start - 1]))
+        z_n = diffuse(z0, eps, alpha_bar)  # Eq. 10
+        z0_hat = predict_z0(z_n, self.model.predict_noise(z_n, n, features.guide).float(), alpha_bar)
+        return _mse(z0_hat, z0)
+
+    def _noise_error(self, z0: Tensor, features: CompressedFeatures, noise: Noise) -> Tensor:
+        """(B,) |eps_hat - eps|^2 at a random t < T: on z0_hat the steps near T would outweigh all others."""
+        t = noise.integers(len(self.alpha_bar), z0.shape[0])
+        eps = noise.normal(z0)
+        z_t = diffuse(z0, eps, self.alpha_bar[t].view(-1, 1, 1, 1))  # Eq. 1
+        return _mse(self.model.predict_noise(z_t, t, features.guide), eps)
 
 
 class FixedStepStage(_RateDistortion):
@@ -127,32 +152,28 @@ class FixedStepStage(_RateDistortion):
 
     def __init__(self, model: Rdeic, config: TrainConfig) -> None:
         super().__init__(model, config)
+        if config.method.framework != "relay":
+            raise ConfigError(
+                'the fixed-step stage goes through the relay; set method.framework = "relay", or train independent'
+            )
         if config.loss.ms_ssim and config.crop <= MS_SSIM_MIN_SIDE:
             raise TrainingError(
                 f"loss.ms_ssim needs crops of more than {MS_SSIM_MIN_SIDE} pixels; raise `crop`"
             )
         self.train_decoder = config.train_decoder
-        diffusion = model.config.diffusion
-        self.steps = spaced_schedule(
-            model.alpha_bar, spaced_steps(diffusion.relay_start, diffusion.default_steps)
-        )
 
     def trainable(self) -> list[nn.Parameter]:
         autoencoder = self.model.autoencoder
         decoder = [*autoencoder.post_quant_conv.parameters(), *autoencoder.decoder.parameters()]
         return super().trainable() + (decoder if self.train_decoder else [])
 
-    def loss(self, x: Tensor, generator: torch.Generator) -> StageLoss:
-        encoded, z0 = self.encode(x, generator)
-        quality = self._quality(x, generator)
-        compressed = self._compress(encoded, quality, generator)
-        z_c, guide = compressed.features.z_c.float(), compressed.features.guide
-
-        def denoise(z: Tensor, t: int) -> Tensor:
-            return self.model.predict_noise(z, torch.full(z.shape[:1], t, device=z.device), guide).float()
-
-        z_n = diffuse(z_c, normal(z_c, generator), self.steps[0].alpha_bar)
-        z0_hat = sample(denoise, z_n, self.steps, ddpm_mix, self._noises(z_c, generator))
+    def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        encoded, z0 = self.encode(x, noise)
+        quality = self._quality(x, noise)
+        compressed = self._compress(encoded, quality, noise)
+        features = compressed.features._replace(z_c=compressed.features.z_c.float())
+        noises = self._noises(z0, noise)
+        z0_hat = self.model.denoise(features, noises, self.method.steps, 1.0)  # as the decoder will
         x_hat = self.model.autoencoder.decode(z0_hat).float()
         w = self.weights
         return self.objective(
@@ -160,7 +181,7 @@ class FixedStepStage(_RateDistortion):
             quality,
             compressed,
             [
-                Distortion("z_c", w.latent, _mse(z_c, z0)),
+                Distortion("z_c", w.latent, _mse(features.z_c, z0)),
                 Distortion("z0", w.latent, _mse(z0_hat, z0)),
                 Distortion("mse", w.mse, _mse(x_hat, x)),
                 Distortion("perceptual", w.perceptual, self.perceptual(x_hat, x)),

@@ -15,22 +15,22 @@ Scalars = Sequence[tuple[str, float]]
 
 
 class Report:
-    """Speaks on stderr."""
+    """Speaks on stderr, where it is to speak at all."""
 
-    def __init__(self, out: Path, first: int, steps: int) -> None:
-        self._steps = steps
+    def __init__(self, out: Path, first: int, steps: int, speaks: bool) -> None:
+        self._steps, self._speaks = steps, speaks
         self._width = len(str(steps))
         self._mark = (time.perf_counter(), first)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        if sys.stderr.isatty():
+        if speaks and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress
 
             self._bar = Progress(console=Console(stderr=True))
             self._task = self._bar.add_task("training", total=steps, completed=first)
             self._bar.start()
-        self._writer = _tensorboard(out / "tensorboard")
+        self._writer = _tensorboard(out / "tensorboard") if speaks else None
 
     def log(self, step: int, scalars: Scalars) -> None:
         """Training scalars after `step` steps, with the speed since the last call."""
@@ -52,7 +52,7 @@ class Report:
         """One line."""
         if self._bar is not None:
             self._bar.console.print(line, highlight=False, markup=False)
-        else:
+        elif self._speaks:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:

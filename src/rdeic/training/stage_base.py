@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -9,34 +11,35 @@ from rdeic.errors import TrainingError
 from rdeic.model import Rdeic
 from rdeic.training import perceptual
 from rdeic.training.config import TrainConfig
+from rdeic.training.contract import StageLoss
+from rdeic.training.noise import Noise
 from rdeic.types import Encoded
 
 
-def normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise shaped like `like`."""
-    return torch.randn(like.shape, generator=generator, device=like.device)
-
-
 class StageBase:
-    """What all stages share: the model, and no work after a step or at the end."""
+    """What all stages share: the model, no loss but a mean over pictures, no work after a step or at the end."""
 
     def __init__(self, model: Rdeic, config: TrainConfig) -> None:
         self.model, self.weights = model, config.loss
         self.alpha_bar = torch.from_numpy(model.alpha_bar).float().to(next(model.parameters()).device)
 
+    def batch_loss(self, features: Tensor) -> StageLoss:
+        """Nothing to add."""
+        return StageLoss(features.new_zeros(()), ())
+
     def after_step(self) -> None:
         """Nothing to do."""
 
-    def finish(self) -> None:
+    def finish(self, recent: Iterator[Tensor]) -> None:
         """Nothing to do."""
 
-    def encode(self, x: Tensor, generator: torch.Generator) -> tuple[Encoded, Tensor]:
+    def encode(self, x: Tensor, noise: Noise) -> tuple[Encoded, Tensor]:
         """The frozen E: feature and a posterior sample z0."""
         with torch.no_grad():
             encoded = self.model.autoencoder.encode(x)
             mean = encoded.mean.float()
             z0 = self.model.autoencoder.sample(
-                Encoded(encoded.feature, mean, encoded.logvar.float()), normal(mean, generator)
+                Encoded(encoded.feature, mean, encoded.logvar.float()), noise.normal(mean)
             )
         return encoded, z0
 

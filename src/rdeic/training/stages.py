@@ -12,16 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from rdeic.errors import ConfigError
 from rdeic.model import Rdeic
+from rdeic.nn.codebook import Codebook
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage
 from rdeic.training.latent_stages import AutoencoderStage, PriorStage
+from rdeic.training.method import MethodConfig, reshaped
 from rdeic.training.relay_stages import FixedStepStage, IndependentStage
 
 
 def build_stage(name: str, model: Rdeic, config: TrainConfig) -> Stage:
-    """The stage of that name. Raises ConfigError for an unknown one."""
+    """The stage of that name, on `model` made one of the configured method.
+
+    Raises ConfigError for an unknown name, and for a method that the stage or the model cannot have.
+    """
     kinds: dict[str, Callable[[Rdeic, TrainConfig], Stage]] = {
         "autoencoder": AutoencoderStage,
         "prior": PriorStage,
@@ -30,4 +37,20 @@ def build_stage(name: str, model: Rdeic, config: TrainConfig) -> Stage:
     }
     if name not in kinds:
         raise ConfigError(f"no training stage {name!r}: choose from {', '.join(kinds)}")
+    reshape(model, config.method, config.seed)
     return kinds[name](model, config)
+
+
+def reshape(model: Rdeic, method: MethodConfig, seed: int) -> None:
+    """Give `model` N, L and the codebook of `method`; it keeps them when it is saved.
+
+    A codebook of another size starts anew, drawn from `seed`; one of the same size is kept. Raises ConfigError if the
+    noise schedule is shorter than N.
+    """
+    shape = reshaped(model.config, method)
+    entries = model.compression.entropy.codebook.entries
+    if len(entries) != method.codebook:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model.compression.entropy.codebook = Codebook(method.codebook, entries.shape[1]).to(entries)
+    model.config = shape

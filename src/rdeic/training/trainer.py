@@ -1,0 +1,240 @@
+"""Everything that changes from step to step, and the step itself."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rdeic.errors import CheckpointError, TrainingError
+from rdeic.training import checkpoint
+from rdeic.training.activations import checkpoint_blocks
+from rdeic.training.config import TrainConfig
+from rdeic.training.contract import Stage, StageLoss
+from rdeic.training.ema import Ema
+from rdeic.training.memory import named_when_exhausted
+from rdeic.training.noise import Noise
+from rdeic.training.processes import ALONE, Processes
+from rdeic.training.report import Scalars
+
+BETAS = (0.9, 0.999)
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Step(NamedTuple):
+    """What one optimiser step leaves for the log, still on the device."""
+
+    loss: StageLoss  # detached; of this process's share, what concerns the whole batch included
+    grad_norm: Tensor  # before clipping, scalar; of the whole batch
+
+
+class Trainer:
+    """One stage under way, in one of several processes or alone."""
+
+    step: int  # optimiser steps done
+    best: float  # badness of the best model so far
+
+    def __init__(self, stage: Stage, config: TrainConfig, processes: Processes = ALONE) -> None:
+        self.stage, self.config, self.processes = stage, config, processes
+        self.step, self.best = 0, math.inf
+        self.device = next(stage.model.parameters()).device
+        stage.model.requires_grad_(False).train()
+        stage.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.checkpoint_activations:
+            checkpoint_blocks(stage.model)
+        self.parameters = stage.trainable()
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+        if not self.parameters:
+            raise TrainingError("this stage has nothing to train")
+        own = {id(parameter) for parameter in self.parameters}
+        self.frozen = [parameter for parameter in stage.model.parameters() if id(parameter) not in own]
+        self.ema = Ema(self.parameters, config.ema_decay)
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=config.learning_rate, betas=BETAS, fused=True
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+
+    def advance(self, pictures: Tensor) -> Step:
+        """One optimiser step on this process's share of a batch, uint8 (B, 3, H, W).
+
+        Raises TrainingError if memory runs out.
+        """
+        rate = learning_rate(self.config, self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with named_when_exhausted():
+            loss = self._backward(pictures)
+        self.processes.average_gradients(self.parameters)
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.stage.after_step()
+        self.ema.update(self.step)
+        self.step += 1
+        return Step(loss, norm)
+
+    def _backward(self, pictures: Tensor) -> StageLoss:
+        """Gradients of the share's mean loss, one micro-batch after the other, then of the whole batch's terms."""
+        parts = pictures.chunk(self.config.accumulate)
+        first, losses = self.processes.rank * len(pictures), list[StageLoss]()
+        for part in parts:
+            with torch.autocast(self.device.type, AUTOCAST[self.config.precision], enabled=self._half):
+                loss = self.stage.loss(to_signed(part, self.device), self._noise(first, len(pictures)))
+            self.scaler.scale(loss.total / len(parts)).backward()
+            losses.append(_detached(loss))
+            first += len(part)
+        share = _mean(losses)
+        if share.features is None:
+            return share
+        together = self.stage.batch_loss(self.processes.gather(share.features))
+        self.scaler.scale(together.total).backward()
+        return _sum(share, _detached(together))
+
+    @property
+    def _half(self) -> bool:
+        return self.config.precision != "fp32"
+
+    def _noise(self, first: int, share: int) -> Noise:
+        seed = _mixed(self.config.seed, self.step)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return Noise(generator, first, share * self.processes.count)
+
+    def validate(self, pictures: Tensor) -> Scalars:
+        """Mean metrics of the averaged weights on held-out uint8 pictures (N, 3, H, W), in full precision.
+
+        The processes share the pictures out, and all get the result.
+        """
+        size = max(self.config.batch // self.processes.count // self.config.accumulate, 1)
+        sums: dict[str, float] = {}
+        self.stage.model.eval()
+        with torch.no_grad(), self.ema.applied(), named_when_exhausted():
+            for first in range(0, len(pictures), size)[self.processes.rank :: self.processes.count]:
+                chunk = pictures[first : first + size]
+                # The same noise every time makes validations comparable.
+                noise = Noise(torch.Generator(self.device).manual_seed(0), first, len(pictures))
+                for name, value in self.stage.validation(to_signed(chunk, self.device), noise):
+                    sums[name] = sums.get(name, 0.0) + value * len(chunk)
+        self.stage.model.train()
+        shares = self.processes.collect(sums)
+        return [(name, sum(part.get(name, 0.0) for part in shares) / len(pictures)) for name in shares[0]]
+
+    def save(self, out: Path) -> None:
+        """Writes a checkpoint into `out`, in the first process; the others take over what it holds."""
+        buffers = self._buffers()
+        self.processes.align([*self.parameters, *buffers.values()])
+        if not self.processes.first:
+            return
+        whole = checkpoint.Checkpoint(
+            step=self.step,
+            trainable=[parameter.detach() for parameter in self.parameters],
+            ema=self.ema.averages,
+            optimiser=self.optimiser.state_dict()["state"],
+            buffers=buffers,
+            scaler=self.scaler.state_dict(),
+            best=self.best,
+            frozen=checkpoint.fingerprint(self.frozen),
+        )
+        checkpoint.save(whole, out, self.config.keep_last)
+
+    def restore(self, path: Path) -> None:
+        """Goes on from the checkpoint `path`. Raises CheckpointError if it belongs to another network or start."""
+        saved = checkpoint.load(path)
+        if saved.frozen != checkpoint.fingerprint(self.frozen):
+            raise CheckpointError(
+                f"{path} belongs to another network or stage, or its run started from other weights; set `model` and "
+                "the stage as they were, or choose another folder with -o"
+            )
+        try:
+            # The settings of the groups are the configuration's, which may have changed; only the moments are old.
+            groups = self.optimiser.state_dict()["param_groups"]
+            self.optimiser.load_state_dict({"state": saved.optimiser, "param_groups": groups})
+            with torch.no_grad():
+                for kept, value in (
+                    *zip(self.parameters, saved.trainable, strict=True),
+                    *zip(self.ema.averages, saved.ema, strict=True),
+                    *_pairs(self._buffers(), saved.buffers),
+                ):
+                    kept.copy_(value)
+            if self.scaler.is_enabled() and saved.scaler:
+                self.scaler.load_state_dict(saved.scaler)
+        except (RuntimeError, ValueError, KeyError) as error:
+            detail = " ".join(str(error).split())
+            raise CheckpointError(f"{path} belongs to another network or stage: {detail}") from error
+        self.step, self.best = saved.step, saved.best
+
+    def _buffers(self) -> dict[str, Tensor]:
+        parameters = dict(self.stage.model.named_parameters())
+        state = self.stage.model.state_dict()
+        return {name: value for name, value in state.items() if name not in parameters}
+
+    @contextlib.contextmanager
+    def finished(self, recent: Iterator[Tensor]) -> Iterator[None]:
+        """Inside the `with` block the model is what the run would end with now; `recent` as for `Stage.finish`."""
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        self.stage.model.eval()
+        with torch.no_grad():
+            for parameter, average in zip(self.parameters, self.ema.averages, strict=True):
+                parameter.copy_(average)
+            self.stage.finish(recent)
+            yield
+            for parameter, value in zip(self.parameters, before, strict=True):
+                parameter.copy_(value)
+        self.stage.model.train()
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then half a cosine down to `final_lr_fraction` of the peak; `step` counts from 0."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    floor = config.final_lr_fraction
+    return config.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def to_signed(pictures: Tensor, device: torch.device) -> Tensor:
+    """uint8 (B, 3, H, W) -> float32 in [-1, 1] on `device`, in the same layout."""
+    return pictures.to(device).float().div_(127.5).sub_(1)
+
+
+def _detached(loss: StageLoss) -> StageLoss:
+    return loss._replace(total=loss.total.detach())
+
+
+def _mean(losses: list[StageLoss]) -> StageLoss:
+    """Of equally large parts of a batch."""
+    columns = zip(*(loss.terms for loss in losses), strict=True)
+    terms = tuple((column[0][0], torch.stack([value for _, value in column]).mean()) for column in columns)
+    features = [loss.features for loss in losses if loss.features is not None]
+    total = torch.stack([loss.total for loss in losses]).mean()
+    return StageLoss(total, terms, torch.cat(features) if features else None)
+
+
+def _sum(share: StageLoss, together: StageLoss) -> StageLoss:
+    """Adds up the totals, and the terms of the same name."""
+    more = dict(together.terms)
+    terms = [(name, value + more.pop(name) if name in more else value) for name, value in share.terms]
+    return StageLoss(share.total + together.total, (*terms, *more.items()))
+
+
+def _pairs(own: dict[str, Tensor], saved: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    if own.keys() != saved.keys():
+        raise KeyError(f"buffers {sorted(own.keys() ^ saved.keys())}")
+    return [(own[name], saved[name]) for name in own]
+
+
+def _mixed(seed: int, step: int) -> int:
+    # Neighbouring seeds of a generator give related streams; SeedSequence mixes them well.
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
