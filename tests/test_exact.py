@@ -253,7 +253,7 @@ def test_leaky_slopes_are_dyadic() -> None:
 
 
 def test_quality_is_interpolated_exactly_at_every_byte() -> None:
-    table = QualityTable(uniform((5,), 3.0, 0).float(), uniform((5,), 3.0, 1).float(), 6)
+    table = QualityTable(5, 0.0, 0.0, 6)
     table.knots.data = uniform((6, 5), 40.0, 2).float()
     exact, integers = ExactQualityTable(table), integer_decoder.snap(table.knots.detach().numpy(), 10)
     for byte in range(256):

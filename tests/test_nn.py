@@ -199,7 +199,7 @@ def test_a_codebook_learns_from_the_smallest_pictures(positions: int) -> None:
 
 
 def table(levels: int = 3) -> QualityTable:
-    made = QualityTable(torch.zeros(2), torch.zeros(2), levels)
+    made = QualityTable(2, 0.0, 0.0, levels)
     made.knots.data = torch.tensor([[0.0, 10.0], [1.0, 20.0], [5.0, 0.0]])[:levels]
     return made
 
@@ -218,7 +218,7 @@ def test_a_quality_trains_its_two_knots_only() -> None:
 
 
 def test_knots_start_on_a_straight_line() -> None:
-    made = QualityTable(torch.tensor([-1.0]), torch.tensor([1.0]), 5)
+    made = QualityTable(1, -1.0, 1.0, 5)
     assert made.knots[:, 0].tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
 
 

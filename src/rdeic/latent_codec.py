@@ -46,8 +46,8 @@ class EntropyModel(nn.Module):
         super().__init__()
         self.slices = config.slices
         self.codebook = Codebook(config.codebook_size, config.width)
-        levels, zeros = config.quality_levels, torch.zeros(config.width)
-        self.hyper_quality = QualityTable(zeros, zeros, levels) if levels else None
+        levels = config.quality_levels
+        self.hyper_quality = QualityTable(config.width, 0.0, 0.0, levels) if levels else None
         self.hyper_synthesis = hyper_synthesis(config)
         self.context = context_model(config)
 

@@ -43,9 +43,8 @@ class Compression(nn.Module):
         self.g_s = synthesis(c)
         self.to_latent = conv3x3(c.width, config.autoencoder.latent_channels)
         levels = c.quality_levels
-        zeros = torch.zeros(c.y_channels)
-        self.log_gain = QualityTable(zeros - 1.0, zeros + 1.0, levels) if levels else None
-        self.guide_quality = QualityTable(zeros, zeros, levels) if levels else None
+        self.log_gain = QualityTable(c.y_channels, -1.0, 1.0, levels) if levels else None
+        self.guide_quality = QualityTable(c.y_channels, 0.0, 0.0, levels) if levels else None
 
     def scale_y(self, y: Tensor, quality: Tensor) -> Tensor:
         """Per-quality gain of y, geometrically interpolated: a larger gain is a finer quantiser."""

@@ -9,11 +9,14 @@ from torch import Tensor, nn
 class QualityTable(nn.Module):
     """`levels` knots of `channels` values each, linear in between."""
 
-    def __init__(self, first: Tensor, last: Tensor, levels: int) -> None:
-        """Knots start on the straight line from `first` to `last`, both (channels,)."""
+    def __init__(self, channels: int, first: float, last: float, levels: int) -> None:
+        """Knots start on the straight line from `first` to `last`, the same in all channels."""
         super().__init__()
-        ramp = torch.linspace(0.0, 1.0, levels)[:, None]
-        self.knots = nn.Parameter(first + (last - first) * ramp)  # (levels, channels)
+        self.knots = nn.Parameter(torch.empty(levels, channels))
+        # Arithmetic on the meta device, where a model is made that weights are read into, imports torch's compiler:
+        # a second. Filling row by row is none.
+        for level, row in enumerate(self.knots.data):
+            row.fill_(first + (last - first) * level / (levels - 1))
 
     def forward(self, quality: Tensor) -> Tensor:
         """quality (B,) in [0, 1] -> (B, channels, 1, 1)."""
