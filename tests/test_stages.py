@@ -15,6 +15,7 @@ from rdeic.model import Rdeic
 from rdeic.training.config import LossWeights, TrainConfig
 from rdeic.training.latent_stages import AutoencoderStage, whiten_latents
 from rdeic.training.method import MethodConfig
+from rdeic.training.metrics import ms_ssim_each
 from rdeic.training.noise import Noise
 from rdeic.training.relay_stages import Distortion, IndependentStage
 from rdeic.training.stages import build_stage
@@ -242,3 +243,16 @@ def test_the_autoencoder_stage_ends_by_whitening_what_it_saw_last() -> None:
     stage.finish(iter([x]))
     spread = model.autoencoder.encode(x).mean.std(dim=(0, 2, 3))
     torch.testing.assert_close(spread, torch.ones(4), rtol=1e-3, atol=0)
+
+
+def test_ms_ssim_is_of_full_precision_under_autocast() -> None:
+    x = (
+        torch.rand(2, 3, 192, 192, generator=torch.Generator().manual_seed(0)) * 0.1 + 1.5
+    )  # bright and nearly flat
+    x_hat = (x + 0.02).requires_grad_(True)
+    plain = ms_ssim_each(x_hat, x, 2.0)
+    (gradient,) = torch.autograd.grad(plain.sum(), x_hat)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ms_ssim_each(x_hat, x, 2.0)
+    assert torch.equal(found, plain)
+    assert torch.equal(torch.autograd.grad(found.sum(), x_hat)[0], gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from rdeic.errors import TrainingError
@@ -25,7 +26,7 @@ def ms_ssim(x_hat: Tensor, x: Tensor) -> float:
 
 
 def ms_ssim_each(x_hat: Tensor, x: Tensor, data_range: float) -> Tensor:
-    """(B,) differentiable MS-SSIM in RGB; sides must exceed 160 pixels.
+    """(B,) differentiable MS-SSIM in RGB, in single precision; sides must exceed 160 pixels.
 
     Raises TrainingError without the `train` extra.
     """
@@ -33,5 +34,8 @@ def ms_ssim_each(x_hat: Tensor, x: Tensor, data_range: float) -> Tensor:
         from pytorch_msssim import ms_ssim as reference
     except ImportError as error:
         raise TrainingError("MS-SSIM needs pytorch-msssim; pip install 'rdeic[train]'") from error
-    similarity: Tensor = reference(x_hat, x, data_range=data_range, size_average=False)
+    # Its variances are differences of nearly equal numbers: in bfloat16 nothing is left of them but rounding errors,
+    # which grow with brightness, so that a run darkens its pictures.
+    with torch.autocast(x.device.type, enabled=False):
+        similarity: Tensor = reference(x_hat.float(), x.float(), data_range=data_range, size_average=False)
     return similarity
