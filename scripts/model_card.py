@@ -2,12 +2,12 @@ r"""Writes the model card; every figure in it comes from a log or a measurement.
 
     python scripts/model_card.py --manifest MANIFEST.csv --hardware "2 cores of ..." \
         --stage autoencoder configs/mini/autoencoder.toml autoencoder.log --stage prior ... \
-        --rates rate_distortion.csv --speed speed.csv [--observations seen.md] -o docs/model_card.md
+        --rates rate_distortion.csv --speed speed.csv [--start "..."] [--observations seen.md] -o docs/model_card.md
 
 The manifest has a line for each training picture: repository, licence_class, width, height, original (its size before).
 A log is what `rdeic train` printed, both streams. The CSV files are those of benchmarks/rate_distortion.py and
-benchmarks/speed.py, and bring along the command and the machine that made them. --observations is Markdown by somebody
-who looked at the pictures.
+benchmarks/speed.py, and bring along the command and the machine that made them. --start says what the first stage
+began with, if not with fresh weights; --observations is Markdown by somebody who looked at the pictures.
 """
 
 from __future__ import annotations
@@ -72,13 +72,14 @@ class Stage(NamedTuple):
     name: str
     path: Path  # of the configuration
     config: TrainConfig
+    steps: int  # done
     hours: float
     held_out: str  # metrics of the last validation
     pictures: str  # what the log says of the data; "" if nothing
 
 
 def read_stage(name: str, path: Path, log: Path) -> Stage:
-    """Raises ConfigError if the log is not that of a finished run of this configuration."""
+    """Raises ConfigError if the log cannot be read or says of no validation. A run may have been stopped early."""
     config = settings.read(path)
     try:
         text = log.read_text(encoding="utf-8")
@@ -89,11 +90,13 @@ def read_stage(name: str, path: Path, log: Path) -> Stage:
         # A resumed run repeats some steps, which took their time as well.
         done = int(step) - last if int(step) > last else config.log_every
         seconds, last = seconds + float(pace) * done, int(step)
-    finished = re.findall(rf"^step +{config.steps}/{config.steps}  held out: (.+)$", text, re.MULTILINE)
-    if last != config.steps or not finished:
-        raise rdeic.ConfigError(f"{log}: ends at step {last}, not at {config.steps} as {path} says")
+    held_out = re.findall(r"^step +\d+/\d+  held out: (.+)$", text, re.MULTILINE)
+    stopped = re.findall(r"^interrupted after step (\d+);", text, re.MULTILINE)
+    done = max(last, int(stopped[-1]) if stopped else 0)
+    if not held_out:
+        raise rdeic.ConfigError(f"{log}: the run was never validated")
     pictures = re.findall(r"^(\d+ pictures, .+)$", text, re.MULTILINE)
-    return Stage(name, path, config, seconds / 3600, finished[-1], pictures[-1] if pictures else "")
+    return Stage(name, path, config, done, seconds / 3600, held_out[-1], pictures[-1] if pictures else "")
 
 
 def data_section(manifest: Table) -> Iterator[str]:
@@ -127,21 +130,23 @@ def data_section(manifest: Table) -> Iterator[str]:
     yield f"<details><summary>All sources</summary>\n\n{table}\n\n</details>"
 
 
-def training_section(stages: list[Stage], hardware: str) -> Iterator[str]:
+def training_section(stages: list[Stage], hardware: str, start: str) -> Iterator[str]:
     yield "## Training"
     hours = sum(stage.hours for stage in stages)
     used = next((f" {stage.pictures}." for stage in stages if stage.pictures), "")
     yield f"On {hardware}: {hours:.1f} hours in all.{used} Every setting is in the configuration."
+    if start:
+        yield start
     commands = "\n".join(
         f"rdeic train {stage.name} --config {stage.path.as_posix()} --data PHOTOGRAPHS "
-        f"-o runs/{stage.config.name}/{stage.name}"
+        f"-o runs/{stage.config.name}/{stage.path.stem}"
         for stage in stages
     )
     yield f"```\n{commands}\n```"
     lines = [
         (
-            stage.name,
-            f"{stage.config.steps:,}",
+            stage.path.stem,
+            progress(stage),
             f"{stage.config.batch} x {stage.config.crop}x{stage.config.crop}",
             f"{stage.config.learning_rate:g}",
             stage.config.precision,
@@ -151,7 +156,12 @@ def training_section(stages: list[Stage], hardware: str) -> Iterator[str]:
     ]
     yield report.markdown(("stage", "steps", "batch", "learning rate", "precision", "hours"), lines)
     yield "The last validation of each, on held-out centre crops (as its log has it):"
-    yield "\n".join(f"* {stage.name}: {stage.held_out}" for stage in stages)
+    yield "\n".join(f"* {stage.path.stem}: {stage.held_out}" for stage in stages)
+
+
+def progress(stage: Stage) -> str:
+    planned = stage.config.steps
+    return f"{stage.steps:,}" if stage.steps == planned else f"{stage.steps:,} of {planned:,}"
 
 
 def results_section(tables: list[Table]) -> Iterator[str]:
@@ -252,7 +262,7 @@ def card(options: argparse.Namespace) -> str:
     stages = [read_stage(name, Path(config), Path(log)) for name, config, log in options.stage]
     rates = [report.read_csv(path) for path in options.rates]
     blocks = [*introduction(options.model), *data_section(report.read_csv(options.manifest))]
-    blocks += training_section(stages, options.hardware)
+    blocks += training_section(stages, options.hardware, options.start)
     blocks += results_section(rates)
     blocks += speed_section(report.read_csv(options.speed)) if options.speed else ()
     observations = options.observations.read_text(encoding="utf-8") if options.observations else ""
@@ -270,6 +280,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--stage", nargs=3, action="append", required=True, metavar=("NAME", "CONFIG", "LOG"), help="in order"
     )
+    options.add_argument("--start", default="", help="what the first stage began with: a sentence")
     options.add_argument("--rates", type=Path, action="append", required=True, metavar="CSV")
     options.add_argument("--speed", type=Path, metavar="CSV")
     options.add_argument("--observations", type=Path, metavar="MD")

@@ -78,7 +78,7 @@ def test_every_configuration_loads_and_says_how_it_is_run(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_run_starts_from_one_of_the_others(path: Path) -> None:
     model = settings.read(path).model
-    roots = ("mini", "models/sd21-start", "runs/ablation/start/model")
+    roots = ("mini", "models/sd21-start", "runs/ablation/start/model", "runs/mini/start")
     before = CONFIGS / path.parent.name / f"{Path(model).parent.name}.toml"
     assert model in roots or (model == f"runs/{path.parent.name}/{before.stem}/model" and before.is_file())
 
