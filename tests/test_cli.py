@@ -356,9 +356,15 @@ def test_the_installed_program_exits_by_the_same_rules(tmp_path: Path) -> None:
     assert subprocess.run([*command, str(bad)], capture_output=True, check=False).returncode == 0
 
 
+def _heed_ctrl_c() -> None:
+    # A shell that runs the tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_exits_130_without_a_traceback() -> None:
     command = [sys.executable, "-m", "rdeic", "info", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, preexec_fn=_heed_ctrl_c) as waiting:
         assert waiting.stdin is not None
         # More than a pipe holds: returns only once the program reads, which is past its imports.
         waiting.stdin.write(bytes(1_000_000))
