@@ -46,6 +46,7 @@ def config(train_decoder: bool = False) -> TrainConfig:
         accumulate=1,
         crop=64,
         learning_rate=3e-3,
+        gain_lr_factor=1.0,
         weight_decay=0.1,
         warmup_steps=0,
         final_lr_fraction=1.0,
@@ -97,6 +98,22 @@ def pictures(size: int = 64) -> Tensor:
     noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     both = torch.stack([waves, waves.flip(2).sign()])
     return (both * 80 + 128 + 8 * noise).clamp(0, 255).to(torch.uint8)
+
+
+def test_gains_learn_faster_than_the_rest_when_asked_to() -> None:
+    model = fresh()
+    trainer = Trainer(
+        build_stage("independent", model, config()), dataclasses.replace(config(), gain_lr_factor=5.0)
+    )
+    table = model.compression.log_gain
+    assert table is not None
+    gains, others = table.knots, model.compression.g_a.parameters()
+    bias = next(parameter for parameter in others if parameter.ndim == 1)
+    before = gains.detach().clone(), bias.detach().clone()
+    trainer.advance(pictures())
+    # Adam's first step is as long as the learning rate, whatever the gradient, where there is one.
+    moved = [(new.detach() - old).abs().max() for new, old in zip((gains, bias), before, strict=True)]
+    assert [float(step) for step in moved] == pytest.approx([5 * 3e-3, 3e-3], rel=1e-3)
 
 
 @pytest.mark.parametrize("case", TRAINED)

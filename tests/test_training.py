@@ -40,6 +40,7 @@ CONFIG = TrainConfig(
     accumulate=1,
     crop=64,
     learning_rate=1e-2,
+    gain_lr_factor=1.0,
     weight_decay=0.01,
     warmup_steps=2,
     final_lr_fraction=0.1,
@@ -80,6 +81,9 @@ class Denoising:
 
     def trainable(self) -> list[nn.Parameter]:
         return list(self.trained.parameters())
+
+    def gains(self) -> list[nn.Parameter]:
+        return []
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
         error = (self.trained(self.frozen(x + 0.1 * noise.normal(x))) - x).square().mean()

@@ -44,6 +44,7 @@ class TrainConfig:
     accumulate: int  # micro-batches that a process makes of its share of a batch, one after the other
     crop: int  # pixels a side, a multiple of 64
     learning_rate: float  # of AdamW, at its peak
+    gain_lr_factor: float  # the gains that quality scales y with learn this many times as fast as the rest
     weight_decay: float  # on matrices and kernels; biases and gains are left alone
     warmup_steps: int  # linear rise to the peak
     final_lr_fraction: float  # the cosine's end, as a fraction of the peak
@@ -74,7 +75,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("weight_decay", "warmup_steps", "seed", "threads", "cache_mb"):
             _require(getattr(self, name) >= 0, name, "at least 0")
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("learning_rate", "gain_lr_factor", "clip_norm"):
             _require(getattr(self, name) > 0, name, "above 0")
         _require(
             64 <= self.crop <= MAX_CROP and self.crop % 64 == 0, "crop", f"a multiple of 64 up to {MAX_CROP}"

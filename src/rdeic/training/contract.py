@@ -34,6 +34,10 @@ class Stage(Protocol):
         """The parameters to optimise, in an order that never changes."""
         ...
 
+    def gains(self) -> list[nn.Parameter]:
+        """Those of `trainable` that set the rate by scaling y; they may learn faster than the rest."""
+        ...
+
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
         """Loss of x (B, 3, H, W) in [-1, 1], part of a batch; all randomness comes from `noise`, on x's device."""
         ...

@@ -46,6 +46,10 @@ class _RateDistortion(PerceptualStage):
         control = [] if self.method.framework == "none" else self.model.control.parameters()
         return [*self.model.compression.parameters(), *control]
 
+    def gains(self) -> list[nn.Parameter]:
+        table = self.model.compression.log_gain
+        return [] if table is None else list(table.parameters())
+
     def batch_loss(self, features: Tensor) -> StageLoss:
         """The part of L_cb that compares the hyper-latents of different pictures; revives the codebook."""
         loss = self.model.compression.entropy.codebook.settle(features)

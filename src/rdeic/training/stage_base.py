@@ -17,11 +17,15 @@ from rdeic.types import Encoded
 
 
 class StageBase:
-    """What all stages share: the model, no loss but a mean over pictures, no work after a step or at the end."""
+    """What all stages share: the model; no gains, no loss but a mean over pictures, no work after steps."""
 
     def __init__(self, model: Rdeic, config: TrainConfig) -> None:
         self.model, self.weights = model, config.loss
         self.alpha_bar = torch.from_numpy(model.alpha_bar).float().to(next(model.parameters()).device)
+
+    def gains(self) -> list[nn.Parameter]:
+        """None."""
+        return []
 
     def batch_loss(self, features: Tensor) -> StageLoss:
         """Nothing to add."""

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -56,14 +56,23 @@ class Trainer:
         own = {id(parameter) for parameter in self.parameters}
         self.frozen = [parameter for parameter in stage.model.parameters() if id(parameter) not in own]
         self.ema = Ema(self.parameters, config.ema_decay)
-        groups = [
-            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=config.learning_rate, betas=BETAS, fused=True
-        )
+        self.optimiser = torch.optim.AdamW(self._groups(), betas=BETAS, fused=True)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+
+    def _groups(self) -> list[dict[str, Any]]:
+        gains = self.stage.gains()
+        fast = {id(parameter) for parameter in gains}
+        others = [parameter for parameter in self.parameters if id(parameter) not in fast]
+        kinds = (
+            ([p for p in others if p.ndim > 1], self.config.weight_decay, 1.0),
+            ([p for p in others if p.ndim <= 1], 0.0, 1.0),
+            (gains, 0.0, self.config.gain_lr_factor),
+        )
+        return [
+            {"params": params, "weight_decay": decay, "speed": speed, "lr": self.config.learning_rate * speed}
+            for params, decay, speed in kinds
+            if params
+        ]
 
     def advance(self, pictures: Tensor) -> Step:
         """One optimiser step on this process's share of a batch, uint8 (B, 3, H, W).
@@ -72,7 +81,7 @@ class Trainer:
         """
         rate = learning_rate(self.config, self.step)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["speed"]
         with named_when_exhausted():
             loss = self._backward(pictures)
         self.processes.average_gradients(self.parameters)
