@@ -126,7 +126,7 @@ def _serve(pipe: Connection, start: Callable[[], Callable[[Task], Result]]) -> N
     while True:
         try:
             task = pipe.recv()
-        except EOFError:  # the one that gives out work is gone
+        except (EOFError, OSError):  # the one that gives out work is gone
             return
         try:
             work = work or start()
@@ -135,7 +135,7 @@ def _serve(pipe: Connection, start: Callable[[], Callable[[Task], Result]]) -> N
             result = Failure(explain(error))
         try:
             pipe.send(result)
-        except BrokenPipeError:  # as above
+        except OSError:  # as above
             return
 
 
