@@ -175,6 +175,15 @@ def test_resume_ends_with_the_same_bits(data: loop.Data, tmp_path: Path) -> None
     assert _flat(ends[0]) == _flat(ends[1])
 
 
+def test_moments_of_another_order_are_refused(data: loop.Data, tmp_path: Path) -> None:
+    run(Denoising(interrupt_at=3), data, CONFIG, tmp_path, whole=False)
+    saved = checkpoint.load(tmp_path / "checkpoint-3.pt")
+    moments = dict(zip(saved.optimiser, reversed(saved.optimiser.values()), strict=True))
+    checkpoint.save(saved._replace(optimiser=moments), tmp_path, keep_last=1)
+    with pytest.raises(CheckpointError, match="moments"):
+        run(Denoising(), data, CONFIG, tmp_path, resume=True)
+
+
 def test_a_finished_run_is_finished_again_alike(data: loop.Data, tmp_path: Path) -> None:
     run(Denoising(), data, CONFIG, tmp_path)
     before = (tmp_path / "model" / "weights").read_bytes()
@@ -350,12 +359,12 @@ def test_neither_clipping_nor_averaging_may_be_asked_for(data: loop.Data) -> Non
 class Recorded(Denoising):
     """Reports what it is told to on held-out pictures, one value a validation; the first is a trial."""
 
-    def __init__(self, values: list[float], interrupt_at: int = -1) -> None:
+    def __init__(self, values: list[float], interrupt_at: int = -1, metric: str = "psnr_0.5") -> None:
         super().__init__(interrupt_at=interrupt_at)
-        self.values = iter([0.0, *values])
+        self.values, self.metric = iter([0.0, *values]), metric
 
     def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
-        return (("psnr_0.5", next(self.values)),)
+        return ((self.metric, next(self.values)),)
 
 
 BEST = dataclasses.replace(CONFIG, validate_every=1, keep_best="psnr_0.5", validation_images=1)
@@ -379,6 +388,14 @@ def test_a_resumed_run_remembers_its_best(data: loop.Data, tmp_path: Path) -> No
     run(Recorded([22.0, 21.0, 20.0], interrupt_at=3), data, BEST, tmp_path, whole=False)
     run(Recorded([21.5, 21.9, 21.0]), data, BEST, tmp_path, resume=True)
     assert weights(tmp_path, "best")["seen"] == 1
+
+
+def test_the_best_by_another_metric_starts_anew(data: loop.Data, tmp_path: Path) -> None:
+    data = data._replace(held_out=data.held_out[:1])
+    run(Recorded([22.0, 23.0, 24.0], interrupt_at=3), data, BEST, tmp_path, whole=False)
+    other = dataclasses.replace(BEST, keep_best="ms_ssim_0.5")
+    run(Recorded([0.9, 0.8, 0.7], metric="ms_ssim_0.5"), data, other, tmp_path, resume=True)
+    assert weights(tmp_path, "best")["seen"] == 4
 
 
 def test_what_is_better_depends_on_the_metric() -> None:

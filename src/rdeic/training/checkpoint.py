@@ -31,6 +31,7 @@ class Checkpoint(NamedTuple):
     buffers: dict[str, Tensor]  # of the model
     scaler: dict[str, Any]  # of the loss in fp16, otherwise empty
     best: float  # badness of the best model so far; infinite without one
+    best_by: str  # the metric of that
     frozen: int  # `fingerprint` of the parameters that are not trained: they come from where the run started
 
 
@@ -90,7 +91,8 @@ def load(path: Path) -> Checkpoint:
     except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"cannot resume from {path} ({reason}); delete it to use the one before"
+            f"cannot resume from {path} ({reason}); delete it to use the one before, or where there is none to start "
+            "anew"
         ) from error
 
 

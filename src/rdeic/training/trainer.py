@@ -150,10 +150,11 @@ class Trainer:
             step=self.step,
             trainable=[parameter.detach() for parameter in self.parameters],
             ema=self.ema.averages,
-            optimiser=self.optimiser.state_dict()["state"],
+            optimiser=self._moments(),
             buffers=buffers,
             scaler=self.scaler.state_dict(),
             best=self.best,
+            best_by=self.config.keep_best,
             frozen=checkpoint.fingerprint(self.frozen),
         )
         checkpoint.save(whole, out, self.config.keep_last)
@@ -167,9 +168,7 @@ class Trainer:
                 "the stage as they were, or choose another folder with -o"
             )
         try:
-            # The settings of the groups are the configuration's, which may have changed; only the moments are old.
-            groups = self.optimiser.state_dict()["param_groups"]
-            self.optimiser.load_state_dict({"state": saved.optimiser, "param_groups": groups})
+            self._restore_moments(saved.optimiser)
             with torch.no_grad():
                 for kept, value in (
                     *zip(self.parameters, saved.trainable, strict=True),
@@ -179,10 +178,35 @@ class Trainer:
                     kept.copy_(value)
             if self.scaler.is_enabled() and saved.scaler:
                 self.scaler.load_state_dict(saved.scaler)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, LookupError) as error:
             detail = " ".join(str(error).split())
             raise CheckpointError(f"{path} belongs to another network or stage: {detail}") from error
-        self.step, self.best = saved.step, saved.best
+        self.step = saved.step
+        self.best = saved.best if saved.best_by == self.config.keep_best else math.inf
+
+    def _moments(self) -> dict[int, Any]:
+        """The optimiser's state by position in `parameters`: how it groups them is no part of a checkpoint."""
+        state = self.optimiser.state_dict()["state"]
+        return {position: state[index] for index, position in enumerate(self._grouped()) if index in state}
+
+    def _restore_moments(self, moments: dict[int, Any]) -> None:
+        """Inverse of `_moments`. Raises ValueError where they are not those of the parameters."""
+        for position, kept in moments.items():
+            if kept["exp_avg"].shape != self.parameters[position].shape:
+                raise ValueError(
+                    "its moments are in another order; finish this run with the rdeic that began it"
+                )
+        # The settings of the groups are the configuration's, which may have changed; only the moments are old.
+        groups = self.optimiser.state_dict()["param_groups"]
+        state = {
+            index: moments[position] for index, position in enumerate(self._grouped()) if position in moments
+        }
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+    def _grouped(self) -> list[int]:
+        """Positions in `parameters`, in the optimiser's order."""
+        positions = {id(parameter): position for position, parameter in enumerate(self.parameters)}
+        return [positions[id(p)] for group in self.optimiser.param_groups for p in group["params"]]
 
     def _buffers(self) -> dict[str, Tensor]:
         parameters = dict(self.stage.model.named_parameters())
