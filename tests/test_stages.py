@@ -100,6 +100,19 @@ def pictures(size: int = 64) -> Tensor:
     return (both * 80 + 128 + 8 * noise).clamp(0, 255).to(torch.uint8)
 
 
+def test_a_model_is_called_as_its_run_says() -> None:
+    model = fresh()
+    build_stage("prior", model, dataclasses.replace(config(), name="portraits"))
+    assert model.config.name == "portraits"
+
+
+@pytest.mark.parametrize("end", ["lambda_min", "lambda_max"])
+def test_a_rate_that_costs_nothing_is_refused(end: str) -> None:
+    loss = dataclasses.replace(config().loss, **{end: 0.0})
+    with pytest.raises(ConfigError, match="above 0"):
+        build_stage("independent", fresh(), dataclasses.replace(config(), loss=loss))
+
+
 def test_gains_learn_faster_than_the_rest_when_asked_to() -> None:
     model = fresh()
     trainer = Trainer(

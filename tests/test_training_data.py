@@ -278,6 +278,8 @@ def test_a_compressed_shard_is_refused(tmp_path: Path, name: str) -> None:
         pass
     with pytest.raises(TrainingError, match=rf"{name} is compressed; unpack it"):
         find([tmp_path / name])
+    with pytest.raises(TrainingError, match=rf"{name} is compressed; unpack it"):
+        find([tmp_path])  # never passed over in silence
 
 
 def test_the_split_is_stable_and_depends_on_names_alone() -> None:

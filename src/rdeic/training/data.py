@@ -21,7 +21,7 @@ from rdeic.training.crops import Held, Pixels
 from rdeic.training.sources import Source
 
 PREFETCH = 3  # batches prepared ahead
-DECODE_CHUNK = 64  # pictures decoded between two looks at the memory limit
+DECODE_CHUNK = 8  # pictures decoded between two looks at the memory limit
 
 
 class Sampling(NamedTuple):
@@ -135,7 +135,7 @@ class ImageSet:
                 for index, image in zip(chunk, decoded, strict=True):
                     if image is None:
                         self.unreadable.add(index)
-                    else:
+                    elif held_bytes + image.nbytes <= holding.limit:
                         held_bytes += image.nbytes
                         self._held[index] = _placed(image, holding.device)
 

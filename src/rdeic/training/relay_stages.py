@@ -40,6 +40,8 @@ class _RateDistortion(PerceptualStage):
 
     def __init__(self, model: Rdeic, config: TrainConfig) -> None:
         super().__init__(model, config)
+        if min(config.loss.lambda_min, config.loss.lambda_max) <= 0:
+            raise ConfigError("loss.lambda_min and loss.lambda_max must be above 0 in this stage")
         self.rounded_rate, self.method = config.rounded_rate, config.method
 
     def trainable(self) -> list[nn.Parameter]:

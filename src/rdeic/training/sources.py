@@ -60,7 +60,7 @@ def split(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
 def _find(path: Path) -> Iterator[Source]:
     if path.is_dir():
         for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in (*SUFFIXES, ".tar") and file.is_file():
+            if file.name.lower().endswith((*SUFFIXES, ".tar", *COMPRESSED)) and file.is_file():
                 yield from _find(file)
     elif path.name.lower().endswith(COMPRESSED):
         raise TrainingError(

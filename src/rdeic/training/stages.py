@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -38,6 +39,7 @@ def build_stage(name: str, model: Rdeic, config: TrainConfig) -> Stage:
     if name not in kinds:
         raise ConfigError(f"no training stage {name!r}: choose from {', '.join(kinds)}")
     reshape(model, config.method, config.seed)
+    model.config = dataclasses.replace(model.config, name=config.name)
     return kinds[name](model, config)
 
 
