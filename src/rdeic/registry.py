@@ -6,6 +6,7 @@ of several rates, in folders of their own that `rates.json` lists; these share f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,8 +43,12 @@ def folders() -> list[Path]:
 
 
 def installed() -> list[Installed]:
-    """The models in `folders`. Raises ConfigError if one of them is broken."""
-    return [describe(folder) for folder in folders()]
+    """The models in `folders`; what is none, or broken, is passed over (`rdeic models` says why)."""
+    found = []
+    for folder in folders():
+        with contextlib.suppress(ConfigError):
+            found.append(describe(folder))
+    return found
 
 
 def find(model: str | Path) -> Path:
