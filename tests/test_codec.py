@@ -200,7 +200,7 @@ def test_overflow_is_an_error_and_no_black_picture(photo: images.Picture, tmp_pa
     weights["unet.conv_out.bias"].fill_(math.inf)
     save_file(weights, folder / registry.WEIGHTS_FILE)
     codec = rdeic.load(folder, "cpu")
-    with pytest.raises(rdeic.CheckpointError, match=r"tiny overflows in float32; try .*--precision fp32"):
+    with pytest.raises(rdeic.ImageError, match=r"tiny overflows in float32; try .*--precision fp32"):
         codec.decompress(codec.compress(photo))
 
 
@@ -255,6 +255,8 @@ def test_a_picture_that_memory_cannot_hold_is_refused_before_it_is_tried(
         rdeic.ImageError, match=r"130x96 takes at least .* GB of memory, this machine has 0\.0 GB"
     ):
         tiny.decompress(blob)
+    with pytest.raises(rdeic.ImageError, match="takes at least"):
+        tiny.compress(photo)
     pages["SC_PHYS_PAGES"] = 1_000_000
     assert tiny.decompress(blob).size == (130, 96)
 

@@ -22,7 +22,7 @@ from PIL import Image
 from rdeic import container, exif, images, limits, metadata, payload, rate, registry, verification
 from rdeic.config import ModelConfig
 from rdeic.container import Header, RdeicFile, Section
-from rdeic.errors import CheckpointError, ConfigError, ModelMismatchError
+from rdeic.errors import ConfigError, ImageError, ModelMismatchError
 from rdeic.info import Blob, parse, read_blob
 from rdeic.metadata import Metadata
 from rdeic.types import CodedLatent
@@ -107,6 +107,7 @@ class Codec:
             raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
         picture = images.read(image, max_pixels)
         height, width, _ = picture.shape
+        limits.check_memory(width, height, self.config)
         with limits.enough_memory(width, height):
             trials: dict[bytes, Trial] = {}
             encode = self._encoder(picture, seed, _sections(metadata))
@@ -139,8 +140,8 @@ class Codec:
         `steps` is the number of denoising steps, 1 to the model's relay start; None: as many as the file says.
 
         Raises FileFormatError, also for a picture above `max_pixels`; ModelMismatchError if another model made the
-        file, ConfigError for settings out of range, CheckpointError for broken weights and for values that the GPU's
-        precision cannot hold, ImageError where memory is short.
+        file, ConfigError for settings out of range, CheckpointError for broken weights, ImageError where memory is
+        short and for values that the GPU's precision cannot hold.
         """
         relay_start = self.config.diffusion.relay_start
         if not 0 <= detail <= MAX_DETAIL:
@@ -159,6 +160,10 @@ class Codec:
         if described is not None and (restored := exif.to_bytes(described)):
             picture.info["exif"] = restored
         return picture
+
+    def made(self, fingerprint: str) -> bool:
+        """Whether files with that fingerprint (hex) are of this model, at one of its rates. Raises ConfigError."""
+        return fingerprint in (registry.fingerprint(folder).hex() for folder in self._rates)
 
     @property
     def _highest(self) -> int:
@@ -246,7 +251,7 @@ def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, st
         features = model.decode(coded, header.quality)
         x = model.restore(features, _noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
         if not x.isfinite().all():
-            raise CheckpointError(
+            raise ImageError(
                 f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
                 "try --device cpu, or import it again with --precision fp32"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from rdeic.config import ModelConfig
 from rdeic.errors import FileFormatError, ImageError
@@ -12,6 +13,7 @@ from rdeic.errors import FileFormatError, ImageError
 MAX_FILE_STEPS = 50  # denoising steps that a file may ask for by itself
 _LIVE = 4  # tensors of D's finest level that exist at the same time, at the least
 _FLOAT_BYTES = 4
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def check_steps(wanted: int, config: ModelConfig) -> None:
@@ -24,7 +26,9 @@ def check_steps(wanted: int, config: ModelConfig) -> None:
 
 
 def check_memory(width: int, height: int, config: ModelConfig) -> None:
-    """Raises ImageError if this machine cannot hold what restoring a picture of this size takes at the very least.
+    """Raises ImageError if this machine cannot hold what a picture of this size takes at the very least.
+
+    E's finest level is as wide as D's, so that holds for compressing as for restoring.
 
     Linux would kill the process instead of refusing it the memory.
     """
@@ -32,7 +36,7 @@ def check_memory(width: int, height: int, config: ModelConfig) -> None:
     if there is not None and needed > there:
         raise ImageError(
             f"a picture of {width}x{height} takes at least {needed / 1e9:.1f} GB of memory, this machine has "
-            f"{there / 1e9:.1f} GB; restore it on a larger one"
+            f"{there / 1e9:.1f} GB; scale it down, cut it up, or use a larger machine"
         )
 
 
@@ -57,6 +61,10 @@ def _least_bytes(width: int, height: int, config: ModelConfig) -> int:
 
 def _physical_bytes() -> int | None:
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows
         return None
+    try:
+        return min(there, int(_CGROUP_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # not in a container, or in one without a limit ("max")
+        return there
