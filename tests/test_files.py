@@ -65,6 +65,16 @@ def test_posix_mode_link_and_pipe(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no /dev/fd")
+def test_a_shells_pipe_is_written_to() -> None:
+    """As `-o >(command)` gives it: a name that resolves to none."""
+    reading, writing = os.pipe()
+    atomic_write(Path(f"/dev/fd/{writing}"), b"through")
+    os.close(writing)
+    with open(reading, "rb") as stream:
+        assert stream.read() == b"through"
+
+
 @posix_only
 def test_file_and_folder_are_synced_in_the_order_that_survives_a_power_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -206,6 +206,13 @@ def test_missing_empty_and_text_files_name_the_file(tmp_path: Path) -> None:
         images.read(tmp_path)
 
 
+def test_a_tiff_beyond_pillows_own_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(buffer, "TIFF")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert images.read(buffer.getvalue()).shape == (48, 64, 3)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_every_truncation_is_an_image_error_or_a_picture(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)

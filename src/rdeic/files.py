@@ -25,10 +25,10 @@ def atomic_write(path: Path, data: bytes) -> None:
     nothing is left behind and an existing file keeps its content. A killed process may leave a file for
     `sweep` to remove. Raises OSError.
     """
-    target = path.resolve()
-    if target.exists() and not target.is_file() and not target.is_dir():
-        target.write_bytes(data)
+    if path.exists() and not path.is_file() and not path.is_dir():  # a pipe's /dev/fd has no resolved name
+        path.write_bytes(data)
         return
+    target = path.resolve()
     descriptor, aside = _create_aside(target.parent)
     try:
         with open(descriptor, "wb") as stream:  # its lock, by which `sweep` knows it is in use, ends with it

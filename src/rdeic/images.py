@@ -7,9 +7,11 @@ Reading does, in this order:
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -165,11 +167,7 @@ def _read_bytes(data: bytes, max_pixels: int, behind: tuple[int, int, int] | Non
 
 def open_limited(data: bytes, max_pixels: int) -> Image.Image:
     """A picture file, not decoded yet. Raises ImageError for an unknown format, and beyond twice `max_pixels`."""
-    # Pillow's own limit is a global below ours, so it is replaced while a header is parsed, one thread at a time. It
-    # refuses only beyond twice the limit and warns before: the caller checks again.
-    with _pillow_limit, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    with _limited(max_pixels):
         try:
             return Image.open(io.BytesIO(data), formats=_READABLE)
         except Image.DecompressionBombError as error:
@@ -178,18 +176,42 @@ def open_limited(data: bytes, max_pixels: int) -> Image.Image:
             raise ImageError(
                 "not a picture in a known format; PNG, JPEG, WebP, TIFF and others can be read"
             ) from error
+
+
+@contextlib.contextmanager
+def _limited(max_pixels: int) -> Iterator[None]:
+    """Pillow's own limit is a global below ours, so it is replaced, for one thread at a time.
+
+    It refuses only beyond twice the limit and warns before: the caller checks again.
+    """
+    with _pillow_limit, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
 
 
+def _load(image: Image.Image) -> None:
+    """Reads the pixels of an image whose size is within our limit."""
+    if image.format == "TIFF":  # looks at Pillow's limit once more
+        with _limited(image.width * image.height):
+            image.load()
+    else:
+        image.load()
+
+
 def _decode(image: Image.Image, behind: tuple[int, int, int] | None) -> Picture:
     try:
-        image.load()
+        _load(image)
         orientation = _orientation(image)
         colour, alpha = _split_alpha(image)
         colour = _to_srgb(_to_8_bit(colour), image.info.get("icc_profile"))
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError("not enough memory to open it; scale it down or cut it up") from error
     except Exception as error:  # as above
         raise ImageError(f"damaged or truncated picture ({error})") from error
     if alpha is not None:
