@@ -435,6 +435,17 @@ class TestCommand:
         blobs = [codec.compress(photo, quality=quality) for quality in (0, 100)]
         assert tuple(rdeic.inspect(blob).steps for blob in blobs) == steps
 
+    def test_a_name_that_counts_training_steps_is_refused(
+        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        settings, out = sources.folder / "config.json", sources.folder / "out"
+        settings.write_text(configs.to_json(CONFIG))
+        checkpoint = sources.pickled("rdeic_step50000.ckpt", sources.own)
+        places = ("--sd", sources.safetensors, "--rdeic", checkpoint, "-o", out, "--config", settings)
+        assert self.run(monkeypatch, *places) == 1
+        assert "50000 denoising steps; say with --steps" in capsys.readouterr().err
+        assert not out.exists()
+
     def test_steps_that_fit_no_checkpoint_are_refused(
         self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -19,6 +19,7 @@ from rdeic.errors import FileFormatError
 
 MAGIC = b"RDE"
 VERSION = 1
+MAX_STEPS = 0xFF
 FINGERPRINT_BYTES = 4
 MAX_PIXELS = 200_000_000  # width times height; what is larger must be asked for
 OVERHEAD = 19  # bytes around the payload of a file without seed and sections
@@ -70,7 +71,7 @@ def pack(file: RdeicFile) -> bytes:
     _require("width", header.width, 1, 0xFFFF)
     _require("height", header.height, 1, 0xFFFF)
     _require("quality", header.quality, 0, 0xFF)
-    _require("steps", header.steps, 1, 0xFF)
+    _require("steps", header.steps, 1, MAX_STEPS)
     _require("seed", header.seed, 0, 0xFFFFFFFF)
     flags = (_SEED_PRESENT if header.seed else 0) | (_SECTIONS_PRESENT if file.sections else 0)
     fixed = _FIXED.pack(

@@ -26,6 +26,7 @@ import torch
 from rdeic import registry
 from rdeic.checkpoints import Shape, require_fit
 from rdeic.config import ModelConfig, to_json
+from rdeic.container import MAX_STEPS
 from rdeic.diffusion.schedule import alpha_bars
 from rdeic.errors import CheckpointError
 from rdeic.files import atomic_write
@@ -83,6 +84,11 @@ def import_checkpoints(job: Job, out: Path, tick: Tick) -> None:
     """
     if out.exists():
         raise CheckpointError(f"{out} exists; remove it or choose another folder")
+    for path, steps in job.checkpoints:
+        if not 1 <= steps <= MAX_STEPS:
+            raise CheckpointError(
+                f"{path}: its name says {steps} denoising steps; say with --steps how many, 1 to {MAX_STEPS}"
+            )
     names = [rate.path.stem for rate in job.checkpoints]
     if len(set(names)) < len(names):
         raise CheckpointError(

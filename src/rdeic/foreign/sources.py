@@ -65,15 +65,12 @@ class _Inert:
 def _state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a pickle, memory-mapped where its format allows. No code in it is run."""
     mapped = zipfile.is_zipfile(path)
-    inert = (
-        [(_Inert, name) for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)]
-        if mapped
-        else []
-    )
     try:
+        strange = torch.serialization.get_unsafe_globals_in_checkpoint(path) if mapped else []
+        inert = [(_Inert, name) for name in strange]
         with torch.serialization.safe_globals(_distinct(inert)):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, ValueError) as error:  # the latter of TorchScript
         raise CheckpointError(
             f"{path}: holds more than weights ({str(error).splitlines()[0]}); "
             "have whoever you trust with it save its state_dict as .safetensors"
