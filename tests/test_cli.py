@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -319,6 +320,25 @@ def test_models_are_found_by_name_in_the_users_folder(
     assert line in program("models").out.decode()
     assert program("compress", picture, "--model", "tiny", "-o", "x.rdeic").code == 0
     assert program("decompress", "x.rdeic", "-o", "x.png").code == 0  # the file says by which model
+
+
+def test_another_programs_folder_among_the_models_does_not_matter(
+    program: Program, picture: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "models"
+    shutil.copytree(tiny_folder, place / "tiny")
+    (place / "bert").mkdir()
+    (place / "bert" / registry.CONFIG_FILE).write_text('{"architectures": ["BertModel"]}')
+    monkeypatch.setenv("RDEIC_MODELS", str(place))
+    assert program("compress", picture, "--model", "tiny", "-o", "x.rdeic").code == 0
+    assert program("decompress", "x.rdeic", "-o", "x.png").code == 0
+    assert program("models").code == 1  # where it is named
+
+
+def test_an_empty_argument_is_not_the_current_directory(program: Program, picture: Path) -> None:
+    failed = program("compress", "")
+    assert (failed.code, len(failed.failures)) == (1, 1)
+    assert not list(Path().rglob("*.rdeic"))
 
 
 def test_models_lists_the_others_beside_a_broken_one(

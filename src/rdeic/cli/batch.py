@@ -98,6 +98,9 @@ def gather(arguments: list[str], suffixes: frozenset[str]) -> Inputs:
     batch = False
     for argument in arguments:
         path = Path(argument)
+        if not argument:  # an unset variable in a script, which must not mean the current directory
+            missing.append("'': an empty name; name a file or a directory")
+            continue
         if argument == STREAM:
             found = [Item(None, Path("stdin"))]
         elif path.is_dir():

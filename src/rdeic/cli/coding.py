@@ -106,11 +106,17 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     chosen = None if options.model is None else codec.load(options.model, options.device)
     known: dict[str, codec.Codec] = {}  # by fingerprint, so that a batch loads each model once
 
+    def coder_for(blob: bytes) -> codec.Codec:
+        fingerprint = rdeic.inspect(blob).fingerprint
+        if fingerprint not in known:
+            # Rates of one model share most of their weights, as long as it is one codec that loads them.
+            siblings = (one for one in known.values() if one.made(fingerprint))
+            known[fingerprint] = next(siblings, None) or codec.load_for(blob, options.device)
+        return known[fingerprint]
+
     def work(item: Item) -> tuple[bytes, str]:
         blob = read_blob(item.source())
-        fingerprint = rdeic.inspect(blob).fingerprint
-        coder = chosen or known.get(fingerprint) or codec.load_for(blob, options.device)
-        known[fingerprint] = coder
+        coder = chosen or coder_for(blob)
         picture = coder.decompress(blob, options.detail, options.steps, options.max_pixels)
         return images.encode(picture, kind), f"{picture.width}x{picture.height}"
 
