@@ -26,7 +26,7 @@ from pathlib import Path
 import cross_worker
 from cross_worker import Configuration, Task
 
-from rdeic import images, registry
+from rdeic import RdeicError, images, registry
 
 WEAKEST = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -141,5 +141,9 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     arguments = parser().parse_args()
-    if run(arguments) == arguments.float:
+    try:
+        agreed = run(arguments)
+    except (RdeicError, subprocess.CalledProcessError) as error:
+        sys.exit(f"cross_configuration: {error}")
+    if agreed == arguments.float:
         sys.exit(1)

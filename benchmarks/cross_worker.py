@@ -68,12 +68,12 @@ def encode_all(task: Task, configuration: Configuration, model: Rdeic) -> None:
     folder = Path(task.work) / configuration.name
     folder.mkdir()
     entropy = model.compression.entropy if task.floating else model.exact
-    for path in task.pictures:
+    for number, path in enumerate(task.pictures):
         y = analysed(model, configuration, path)
         for quality in task.qualities:
             coded = encode(model, entropy, y, quality)
             np.savez(
-                folder / f"{Path(path).stem}-{quality}.npz",
+                folder / f"{number}-{quality}.npz",
                 indices=coded.indices,
                 stream=np.frombuffer(coded.stream, np.uint8),
                 symbols=coded.symbols,

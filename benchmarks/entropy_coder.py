@@ -9,6 +9,7 @@ to the baseline. Exits 1 if decoding falls below the 5 million symbols per secon
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -89,4 +90,8 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("count", type=int, nargs="?", default=1_000_000, help="symbols")
+    main(options.parse_args().count)

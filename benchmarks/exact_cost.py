@@ -34,13 +34,11 @@ from rdeic import checkpoints, images, payload, registry
 from rdeic.container import OVERHEAD
 from rdeic.entropy import tables
 from rdeic.evaluation import report
+from rdeic.evaluation.analyses.allocation import symbol_bits
 from rdeic.latent_codec import EntropyModel, Walked, encode_y, quantise_all
 from rdeic.model import QUALITY_STEPS, Rdeic
 from rdeic.nn.rate import bits
 from rdeic.types import CodedLatent, EntropyParams
-
-ESCAPE_DIGIT_BITS = 8
-ESCAPE_SIZE_BITS = 2
 
 
 class Bits(NamedTuple):
@@ -105,16 +103,7 @@ def count_bits(model: Rdeic, y: Tensor, quality: int) -> Bits:
 def table_bits(walk: Walked, scales: NDArray[np.int64]) -> float:
     """-log2 of the integer frequencies of all symbols."""
     symbols = (walk.y_hat - walk.params.mu).round().numpy().astype(np.int64)
-    total = 0.0
-    for scale in np.unique(scales):
-        ours, centre = symbols[scales == scale], int(tables.CENTRES[scale])
-        frequencies = tables.pmf(int(scale)) / tables.TOTAL
-        escaped = np.abs(ours) > centre
-        total -= float(np.log2(frequencies[np.where(escaped, 2 * centre + 1, ours + centre)]).sum())
-        codes = 2 * (np.abs(ours[escaped]) - centre - 1)
-        digits = 1 + sum((codes >= 256**power).astype(int) for power in (1, 2, 3))
-        total += float(np.sum(ESCAPE_SIZE_BITS + ESCAPE_DIGIT_BITS * digits))
-    return total
+    return float(symbol_bits(symbols, scales).sum())
 
 
 def cpu_seconds(runs: int, work: Callable[[], Any]) -> float:
@@ -174,7 +163,7 @@ def seconds_table(seconds: Seconds) -> str:
 
 def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
-    paths = sorted(path for path in options.pictures.iterdir() if path.suffix.lower() in images.SUFFIXES)
+    paths = sorted(path for path in options.pictures.rglob("*") if path.suffix.lower() in images.SUFFIXES)
     paths = paths[: options.limit]
     if not paths:
         raise rdeic.ConfigError(f"{options.pictures}: no pictures there")

@@ -204,11 +204,15 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--size", default="768x512", metavar="WxH")
+    options.add_argument("--size", type=_size, default="768x512", metavar="WxH")
     options.add_argument("--runs", type=int, default=5)
     chosen = options.parse_args()
-    width, height = map(int, chosen.size.split("x"))
-    run(width, height, chosen.runs)
+    run(*chosen.size, chosen.runs)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 if __name__ == "__main__":

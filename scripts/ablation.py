@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import sys
@@ -141,12 +142,17 @@ def restoring(method: Method) -> Restoring:
     return Restoring(method.name, sampler, 0 if sampler is None else method.steps or chosen.steps)
 
 
+def fingerprint_of(judge: Judge) -> str:
+    """Equal for measurements that may stand in for each other: pictures, crop, qualities and metrics."""
+    about = [json.dumps([judge.crop, judge.qualities, judge.judges.labels]).encode()]
+    digests = [hashlib.sha256(part).digest() for part in (*about, *map(Path.read_bytes, judge.pictures))]
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:8]
+
+
 def measured(method: Method, arguments: argparse.Namespace, judge: Judge) -> list[Row]:
     """The rows of a method, from its file if it was measured on the same pictures before."""
     how = "-bypass" if method.bypass else f"-{method.steps}" if method.steps else ""
-    grid = ",".join(f"{quality:g}" for quality in judge.qualities)
-    what = f"{len(judge.pictures)}-{judge.crop[0]}x{judge.crop[1]}-q{grid}"
-    file: Path = arguments.output / method.run / f"measured{how}-{what}.csv"
+    file: Path = arguments.output / method.run / f"measured{how}-{fingerprint_of(judge)}.csv"
     if file.is_file():
         return read(file)
     model, fingerprint = load_model(trained(method.run, arguments), "cpu")
