@@ -25,7 +25,7 @@ from rdeic import images
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.analyses import ablation, allocation, correlation, detail, page, sweep, times
 from rdeic.evaluation.analyses.page import Section, Table
-from rdeic.evaluation.analyses.subject import Named, Subject, choose
+from rdeic.evaluation.analyses.subject import Named, Subject, check_names, choose
 from rdeic.evaluation.analyses.sweep import Axis, Decoding, Judge, Point
 
 METRICS = ("psnr", "ms_ssim", "lpips", "dists", "perceptual")
@@ -92,8 +92,7 @@ class Work(NamedTuple):
 
     def subjects(self) -> list[Subject]:
         """The model, and the one to compare it with."""
-        names = [self.options.model, *([self.options.against] if self.options.against else [])]
-        return [Subject(name, self.options.device) for name in names]
+        return [Subject(name, self.options.device) for name in models(self.options)]
 
 
 def steps(work: Work) -> Section:
@@ -204,6 +203,10 @@ def which(pictures: Sequence[Named]) -> str:
     return f"{len(pictures)} pictures: {', '.join(Path(one.name).stem for one in pictures)}"
 
 
+def models(options: argparse.Namespace) -> list[str]:
+    return [options.model, *([options.against] if options.against else [])]
+
+
 def read_pictures(places: Sequence[Path], most: int | None) -> list[Named]:
     """Files, and those in directories; `most` of them at even distances. Raises ConfigError if there is none."""
     paths = [
@@ -226,6 +229,8 @@ def run(options: argparse.Namespace) -> None:
     names = [options.name]
     if options.name == "all":
         names = [name for name in ANALYSES if name != "ablation" or options.ablation]
+    if names != ["ablation"]:
+        check_names(models(options))
     pictures = [] if names == ["ablation"] else read_pictures(options.data, options.pictures)
     shown = choose(pictures, options.show) if options.show else pictures[:2]
     judges = metrics.load(METRICS, options.perceptual, options.device)

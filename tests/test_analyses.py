@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -20,7 +21,7 @@ from rdeic.entropy import tables
 from rdeic.entropy.coder import SymbolEncoder
 from rdeic.evaluation.analyses import ablation, allocation, correlation, detail, page, sweep, times
 from rdeic.evaluation.analyses.page import Section, Table
-from rdeic.evaluation.analyses.subject import Named, Subject, choose
+from rdeic.evaluation.analyses.subject import Named, Subject, check_names, choose
 from rdeic.evaluation.analyses.sweep import Decoding, Point
 from rdeic.evaluation.types import Score
 
@@ -191,6 +192,16 @@ def test_pictures_are_chosen_by_name(photo: images.Picture) -> None:
         choose(pictures, ["c"])
 
 
+def test_models_are_told_apart(tiny_folder: Path, tmp_path: Path) -> None:
+    trained = [tmp_path / stage / "model" for stage in ("prior", "independent")]
+    for folder in trained:
+        shutil.copytree(tiny_folder, folder)
+    assert [Subject(str(folder), "cpu").name for folder in trained] == ["prior", "independent"]
+    check_names([str(folder) for folder in trained])
+    with pytest.raises(rdeic.ConfigError, match="prior: more than one model of this name; rename"):
+        check_names([str(trained[0]), str(trained[1]), str(trained[0])])
+
+
 # Times
 
 
@@ -354,10 +365,13 @@ def test_bench_on_pictures_as_json(
         (["--size", "0x5"], "--size 0x5: give WIDTHxHEIGHT"),
         (["none.png"], "none.png: cannot be read"),
         (["--size", "64x64", "--steps", "400"], "400 steps"),
+        (["--model", "TINY"], "tiny: more than one model of this name"),
     ],
 )
-def test_bench_says_what_is_wrong(bench: Callable[..., Outcome], arguments: list[str], message: str) -> None:
-    done = bench(*arguments)
+def test_bench_says_what_is_wrong(
+    bench: Callable[..., Outcome], arguments: list[str], message: str, tiny_folder: Path
+) -> None:
+    done = bench(*(str(tiny_folder) if argument == "TINY" else argument for argument in arguments))
     assert (done.code, done.out) == (1, "")
     assert message in done.err and len(done.err.splitlines()) == 1
 
@@ -372,8 +386,9 @@ def test_every_figure_by_one_command(tiny_folder: Path, photo: images.Picture, t
     command = [sys.executable, str(ROOT / "scripts" / "figures.py"), "all", "--model", str(tiny_folder)]
     arguments = ["--data", str(data), "--pictures", "2", "--steps", "1,3", "--details", "0,1", "--show", "b"]
     table = ["--ablation", str(ablation_csv(tmp_path / "ablation.csv"))]
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
     done = subprocess.run(
-        [*command, *arguments, *table, "--against", str(tiny_folder), "--device", "cpu", "-o", str(out)],
+        [*command, *arguments, *table, "--against", str(other), "--device", "cpu", "-o", str(out)],
         capture_output=True,
         text=True,
     )

@@ -105,4 +105,5 @@ def test_the_command_tells_no_place_of_this_machine(monkeypatch: pytest.MonkeyPa
 def test_the_machine_is_named() -> None:
     import torch
 
-    assert f"torch {torch.__version__}" in report.machine() and " cores" in report.machine()
+    assert f"torch {torch.__version__}" in report.host() and " cores" in report.host()
+    assert report.machine() == f"{report.host()}, threads: {torch.get_num_threads()}"

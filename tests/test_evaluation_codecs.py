@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import pickle
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -114,7 +116,13 @@ def test_a_downscaled_picture_goes_through_lanczos_both_ways(photo: images.Pictu
         ("avif/9", "scale down by 2 to 8"),
         ("avif:q101", "avif knows no setting 'q101'"),
         ("avif:5", "write q0 to q100"),
-        ("rdeic:5", "write q25 for a quality, 0.05bpp for a rate"),
+        ("rdeic:5", "rdeic-tiny has no setting '5': choose from q0 to q100 for a quality, or a rate such as"),
+        ("rdeic:q50,q150", "rdeic-tiny has no setting 'q150'"),
+        ("rdeic:0bpp", "rdeic-tiny has no setting '0bpp'"),
+        ("rdeic:fixed", "rdeic-tiny has no setting 'fixed'"),  # would be measured at the default quality
+        ("vvc:abc", "vvc has no setting 'abc': choose from q0 to q63"),
+        ("bpg:q52", "bpg has no setting 'q52': choose from q0 to q51"),
+        ("vvc/2:q50,q64", "vvc has no setting 'q64'"),
         ("mbt2018:q9", "write q1 to q8"),
         ("nowhere.toml", "nowhere.toml: cannot be read"),
     ],
@@ -151,6 +159,28 @@ def test_other_weights_are_another_version(tmp_path: Path, tiny_folder: Path, op
         made("rdeic", options._replace(models=(str(folder),))).version for folder in (tiny_folder, other)
     }
     assert len(versions) == 2
+
+
+def test_a_model_of_one_rate_has_no_qualities(tmp_path: Path, options: Options) -> None:
+    from conftest import TINY, save_random_model
+
+    one_rate = dataclasses.replace(TINY, compression=dataclasses.replace(TINY.compression, quality_levels=0))
+    folder = save_random_model(one_rate, tmp_path / "mine", seed=0)
+    options = options._replace(models=(str(folder),))
+    assert made("rdeic", options).settings == made("rdeic:fixed", options).settings == own.FIXED
+    for wanted in (options._replace(own_settings=("q0",)), options._replace(own_settings=("0.05bpp",))):
+        with pytest.raises(ConfigError, match=r"rdeic-mine has no setting '.*': choose from fixed"):
+            catalogue.create("rdeic", wanted)
+
+
+def test_what_training_wrote_is_called_by_the_folder_above(
+    tmp_path: Path, tiny_folder: Path, options: Options
+) -> None:
+    for stage in ("prior", "independent"):
+        shutil.copytree(tiny_folder, tmp_path / stage / "model")
+    models = tuple(str(tmp_path / stage / "model") for stage in ("prior", "independent"))
+    found = catalogue.create("rdeic", options._replace(models=models))
+    assert [one.name for one in found if isinstance(one, OwnCodec)] == ["rdeic-prior", "rdeic-independent"]
 
 
 # BT.709 with 10 bits of limited range: black is 64, white 940, neutral chroma 512, its extremes 64 and 960.

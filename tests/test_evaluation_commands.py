@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -116,7 +117,35 @@ def test_templates_that_cannot_work(broken: Template, message: str) -> None:
 def test_what_is_not_installed_is_named() -> None:
     missing = commands.create(template("no-such-program {input} {output}"))
     assert isinstance(missing, UnavailableCodec)
-    assert missing == ("mine", "no program no-such-program on the PATH; install it, or name its path")
+    assert missing.codec == "mine"
+    assert missing.reason.startswith("no program no-such-program on the PATH; install it, or name its path")
+
+
+def test_a_program_in_the_folder_of_its_codec_is_named_by_a_path(
+    tmp_path: Path, photo: images.Picture
+) -> None:
+    """As `subprocess` has it: a bare name is looked for on the PATH alone."""
+    program = tmp_path / "prog"
+    program.write_text('#!/bin/sh\ncp "$1" "$2"\n')
+    program.chmod(0o755)
+    there = dataclasses.replace(
+        template("./prog {input} {output}", "./prog {input} {output}"), folder=tmp_path
+    )
+    codec = commands.create(there)
+    assert isinstance(codec, CommandCodec)
+    assert np.array_equal(codec.decode(codec.encode(photo, "q1")), photo)
+    version = codec.version
+    program.write_text('#!/bin/sh\ncp -p "$1" "$2"\n')
+    assert CommandCodec(there).version != version
+    bare = commands.create(dataclasses.replace(there, encode="prog {input} {output}"))
+    assert isinstance(bare, UnavailableCodec) and "./prog is one in the codec's folder" in bare.reason
+    gone = commands.create(dataclasses.replace(there, decode="./gone {input} {output}"))
+    assert isinstance(gone, UnavailableCodec) and gone.reason == f"no program {tmp_path}/gone; put it there"
+
+
+def test_more_time_is_no_other_version() -> None:
+    patient = dataclasses.replace(template(COPY), timeout=6000)
+    assert CommandCodec(patient).version == CommandCodec(template(COPY)).version
 
 
 def test_another_program_or_call_is_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

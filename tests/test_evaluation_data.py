@@ -11,7 +11,7 @@ import pytest
 from rdeic import images
 from rdeic.errors import ConfigError
 from rdeic.evaluation import datasets, results
-from rdeic.evaluation.journal import JOURNAL_FILE, Journal, Key
+from rdeic.evaluation.journal import JOURNAL_FILE, Entry, Journal, Key
 from rdeic.evaluation.results import Results, Shown
 from rdeic.evaluation.types import Measurement, Score, SetScore, Unavailable, UnavailableCodec
 
@@ -73,6 +73,7 @@ def test_an_unknown_protocol_is_refused(tmp_path: Path) -> None:
 MEASURED = Measurement(
     "avif/2", "q4", "ä.png", 768, 512, 1500, 0.0305, 0.5, 0.01, (Score("psnr", 25.5), Score("ssim", 0.7)), ""
 )
+NO_TEXT = "caf\udce9.png"  # a name in Latin-1, as Python has it
 FAILED = Measurement("vvc", "q55", "ä.png", 0, 0, 0, 0.0, 0.0, 0.0, (), "crashed (SIGSEGV)")
 
 
@@ -89,10 +90,13 @@ def test_results_survive_the_disk(tmp_path: Path) -> None:
         shown=(Shown("original", "", "ä.png", "pictures/original/a.webp"),),
         command="rdeic evaluate kodak",
         versions=("rdeic 0.1.0",),
-        hardware="a machine",
+        hardware=("a machine", "another"),
     )
     results.save(kept, tmp_path)
     assert results.load(tmp_path) == kept
+    strange = kept._replace(measurements=(MEASURED._replace(image=NO_TEXT),))
+    results.save(strange, tmp_path)
+    assert results.load(tmp_path) == strange
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"dataset": 1}', "\x00"])
@@ -104,12 +108,13 @@ def test_other_files_are_no_results(content: str | None, tmp_path: Path) -> None
 
 
 KEY = Key("avif/2", "libavif 1", "q4", "ä.png", "abc", "as-is")
+GOOD, BAD = Entry(("psnr", "ssim"), "a machine", MEASURED), Entry((), "a machine", FAILED)
 
 
 def test_a_journal_finds_what_was_measured_and_nothing_else(tmp_path: Path) -> None:
-    Journal(tmp_path).add(KEY, ("psnr", "ssim"), MEASURED)
+    Journal(tmp_path).add(KEY, GOOD)
     again = Journal(tmp_path)
-    assert again.find(KEY, ("psnr",)) == MEASURED == again.find(KEY, ("ssim", "psnr"))
+    assert again.find(KEY, ("psnr",)) == GOOD == again.find(KEY, ("ssim", "psnr"))
     assert again.find(KEY, ("psnr", "lpips")) is None  # a metric that is new
     for field in Key._fields:
         assert again.find(KEY._replace(**{field: "other"}), ()) is None
@@ -117,16 +122,32 @@ def test_a_journal_finds_what_was_measured_and_nothing_else(tmp_path: Path) -> N
 
 def test_failures_are_tried_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    journal.add(KEY, (), FAILED)
+    journal.add(KEY, BAD)
     assert journal.find(KEY, ()) is None
-    journal.add(KEY, (), MEASURED)
-    assert Journal(tmp_path).find(KEY, ()) == MEASURED
+    journal.add(KEY, GOOD)
+    assert Journal(tmp_path).find(KEY, ()) == GOOD
+
+
+def test_a_picture_may_have_any_name(tmp_path: Path) -> None:
+    key, entry = KEY._replace(image=NO_TEXT), GOOD._replace(measurement=MEASURED._replace(image=NO_TEXT))
+    Journal(tmp_path).add(key, entry)
+    assert Journal(tmp_path).find(key, ()) == entry
+
+
+def test_measurements_of_an_unknown_machine_count(tmp_path: Path) -> None:
+    """Journals once did not tell."""
+    Journal(tmp_path).add(KEY, GOOD)
+    content = json.loads((tmp_path / JOURNAL_FILE).read_text())
+    del content["hardware"]
+    (tmp_path / JOURNAL_FILE).write_text(json.dumps(content) + "\n")
+    found = Journal(tmp_path).find(KEY, ())
+    assert found is not None and found.measurement == MEASURED and "does not name" in found.hardware
 
 
 def test_a_torn_line_loses_only_itself(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for setting in "123":
-        journal.add(KEY._replace(setting=setting), (), MEASURED)
+        journal.add(KEY._replace(setting=setting), GOOD)
     path = tmp_path / JOURNAL_FILE
     whole = path.read_bytes()
     for torn in (whole[:-1], whole[:-20], whole[:-200], whole + b'{"key": {"co', whole + b"\xff\x00"):
@@ -134,7 +155,7 @@ def test_a_torn_line_loses_only_itself(tmp_path: Path) -> None:
         after = Journal(tmp_path)
         kept = [s for s in "123" if after.find(KEY._replace(setting=s), ())]
         assert kept in (list("12"), list("123"), list("1"))
-        after.add(KEY._replace(setting="4"), (), MEASURED)
+        after.add(KEY._replace(setting="4"), GOOD)
         once_more = Journal(tmp_path)
         assert [s for s in "1234" if once_more.find(KEY._replace(setting=s), ())] == [*kept, "4"]
 
@@ -143,12 +164,12 @@ def test_a_torn_line_loses_only_itself(tmp_path: Path) -> None:
 def test_lines_of_another_kind_are_passed_over(line: str, tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FILE).write_text(line + "\n")
     journal = Journal(tmp_path)
-    journal.add(KEY, (), MEASURED)
-    assert Journal(tmp_path).find(KEY, ()) == MEASURED
+    journal.add(KEY, GOOD)
+    assert Journal(tmp_path).find(KEY, ()) == GOOD
     assert len((tmp_path / JOURNAL_FILE).read_text().splitlines()) == 2
 
 
 def test_the_journal_is_text_that_others_can_read(tmp_path: Path) -> None:
-    Journal(tmp_path).add(KEY, ("psnr",), MEASURED)
+    Journal(tmp_path).add(KEY, GOOD)
     content = json.loads((tmp_path / JOURNAL_FILE).read_text())
     assert content["key"]["image"] == "ä.png" and content["measurement"]["scores"][0]["value"] == 25.5

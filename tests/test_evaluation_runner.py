@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from rdeic import images
 from rdeic.errors import ConfigError, RateError
-from rdeic.evaluation import metrics, patches, results, runner, worker
+from rdeic.evaluation import metrics, patches, results, runner, whole_sets, worker
 from rdeic.evaluation.codecs.pillow import PillowCodec
 from rdeic.evaluation.journal import JOURNAL_FILE
 from rdeic.evaluation.results import ORIGINAL
@@ -46,6 +47,9 @@ class Odd:
             notes.write(f"{setting}\n")
         if setting == "raises":
             raise RateError("out of\nreach")
+        if setting == "litters":
+            (self.folder / "litter").write_text(tempfile.mkdtemp())
+            os.kill(os.getpid(), signal.SIGKILL)
         if setting == "crashes":
             os.kill(os.getpid(), signal.SIGSEGV)
         if setting == "hangs":
@@ -63,6 +67,13 @@ class Odd:
 
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().split()
+
+
+@pytest.fixture
+def worker_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that start a worker in this process: afterwards its temporary files go where they did."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture
@@ -172,6 +183,34 @@ def test_a_killed_run_goes_on_where_it_was(dataset: Path, tmp_path: Path) -> Non
     assert codec(tmp_path).calls() == ["first", "second", "kills", "kills", "first", "second", "kills"]
 
 
+def test_processes_that_are_killed_leave_nothing_behind(dataset: Path, tmp_path: Path) -> None:
+    places = [tmp_path / "report" / name for name in ("pictures/jpeg-0/q5", "features/original", "")]
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / ".rdeic-0123456789abcdef.tmp").write_bytes(b"half a picture")
+    found = runner.run(plan(dataset, Odd(tmp_path, ("litters",))), tmp_path / "report", lambda: None)
+    assert [one.error for one in found.measurements] == ["crashed (SIGKILL)"] * 2
+    assert not Path((tmp_path / "litter").read_text()).exists()
+    assert not list((tmp_path / "report").rglob("*.tmp"))
+
+
+def test_times_are_told_with_the_hardware_they_are_of(dataset: Path, tmp_path: Path) -> None:
+    report, jpeg = tmp_path / "report", PillowCodec("jpeg", ("q10",), PATIENCE)
+    (alone,) = runner.run(plan(dataset, jpeg), report, lambda: None).hardware
+    assert " cores" in alone and "models on cpu, 1 at once, " in alone and alone.endswith(" threads each")
+    assert "threads: " not in alone  # of this process, which measures nothing
+    both = runner.run(plan(dataset, jpeg, Odd(tmp_path, ("well",)), jobs=2), report, lambda: None)
+    assert both.hardware[0] == alone and "models on cpu, 2 at once, " in both.hardware[1]
+    assert runner.run(plan(dataset, jpeg, jobs=2), report, lambda: None).hardware == (alone,)
+
+
+@pytest.mark.parametrize("place", ["", "report", "a/b"])
+def test_a_report_among_the_pictures_is_refused(dataset: Path, place: str) -> None:
+    with pytest.raises(ConfigError, match=r"lies within the pictures.*; choose another -o"):
+        runner.run(plan(dataset, PillowCodec("jpeg", ("q10",), 1)), dataset / place, lambda: None)
+    assert {path.name for path in dataset.iterdir()} == {"a.png", "b.png"}
+
+
 def codec(folder: Path) -> Odd:
     return Odd(folder, ("first", "second", "kills"))
 
@@ -206,6 +245,7 @@ class _Means:
         return batch.double().mean((2, 3))  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_scores_of_whole_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of every picture are kept, and a set of which a picture failed has no score."""
     folder = tmp_path / "pictures"
@@ -238,7 +278,7 @@ def test_scores_of_whole_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert seen == [((2 * 3, 3), 0.0)]  # the codec is lossless; 2 + 1 patches a picture
     assert found.unavailable == (("fid", "not of odd raises: 2 of 2 pictures failed"),)
 
-    setup = Setup((odd,), (), None, None, "as-is", 1, report)
+    setup = Setup((odd,), (), None, None, "as-is", 1, report, tmp_path)
     (report / worker.features_path(setup, _task(folder, "well"))).unlink()
     (tmp_path / "calls").unlink()
     runner.run(wanted._replace(codecs=(Odd(tmp_path, ("well",)),)), report, lambda: None)
@@ -249,7 +289,43 @@ def _task(folder: Path, setting: str) -> Task:
     return Task(0, setting, runner.datasets.scan(folder)[0], False)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_metric_of_sets_that_fails_costs_itself(
+    damaged: bool, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def singular(restored: patches.Features, original: patches.Features) -> float:
+        raise ValueError("singular\nmatrix")
+
+    monkeypatch.setattr(patches, "fid", singular)
+    monkeypatch.setattr(patches, "kid", lambda restored, original: 0.5)
+    setup = Setup((Odd(tmp_path, ("well",)),), ("fid", "kid"), None, None, "as-is", 1, tmp_path, tmp_path)
+    task = _task(dataset, "well")
+    for place in (worker.features_path(setup, task), worker.original_features_path(setup, task)):
+        (tmp_path / place).parent.mkdir(parents=True)
+        np.save(tmp_path / place, np.zeros((3, 4), np.float32))
+    if damaged:
+        (tmp_path / worker.features_path(setup, task)).write_bytes(b"\x93NUMPY")
+    good = Measurement("odd", "well", "a.png", 60, 40, 9, 0.03, 0.1, 0.1, (), "")
+    found, gaps = whole_sets.scores(setup, [(task, good)])
+    if damaged:
+        assert found == [] and [one.metric for one in gaps] == ["fid", "kid"]
+        assert all("remove the folder features of the report" in one.reason for one in gaps)
+    else:
+        assert found == [("odd", "well", ("kid", 0.5))]
+        assert gaps == [("fid", "not of odd well: ValueError: singular matrix")]
+
+
+@pytest.mark.usefixtures("worker_here")
+def test_a_worker_without_a_metric_that_was_asked_for_does_nothing(tmp_path: Path) -> None:
+    """What it measured would be in the journal as if it had them all."""
+    codecs = (Odd(tmp_path, ("well",)),)
+    setup = Setup(codecs, ("psnr", "perceptual"), None, None, "as-is", 1, tmp_path, tmp_path)
+    with pytest.raises(ConfigError, match="perceptual: no weights given; give the SqueezeNet"):
+        worker.start(setup)
+
+
+@pytest.mark.usefixtures("worker_here")
 def test_a_failed_measurement_has_no_scores(tmp_path: Path, dataset: Path) -> None:
-    setup = Setup((Odd(tmp_path, ("raises",)),), (), None, None, "as-is", 1, tmp_path)
+    setup = Setup((Odd(tmp_path, ("raises",)),), (), None, None, "as-is", 1, tmp_path, tmp_path)
     found = worker.start(setup)(_task(dataset, "raises"))
     assert found == Measurement("odd", "raises", "a.png", 0, 0, 0, 0.0, 0.0, 0.0, (), "out of reach")

@@ -19,9 +19,13 @@ import pytest
 from PIL import Image
 
 from rdeic.errors import ConfigError
-from rdeic.evaluation import labels, published, report_page
+from rdeic.evaluation import labels, plots, published, report_page
+from rdeic.evaluation.bd_rate import Curve
+from rdeic.evaluation.means import curve, means
+from rdeic.evaluation.plots import Series
 from rdeic.evaluation.results import ORIGINAL, Results, Shown
-from rdeic.evaluation.types import Measurement, Score, SetScore, Unavailable, UnavailableCodec
+from rdeic.evaluation.same_rate import at_rates
+from rdeic.evaluation.types import METRICS, Measurement, Score, SetScore, Unavailable, UnavailableCodec
 from rdeic.evaluation.viewer import gallery
 
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}</style>'&amp;"
@@ -46,6 +50,11 @@ def measurement(codec: str, setting: str, image: str) -> Measurement:
     return Measurement(codec, setting, image, 48, 32, size, bpp, 0.1 + level, 0.25, scores, "")
 
 
+def failed(one: Measurement, reason: str) -> Measurement:
+    """As a run records it."""
+    return Measurement(*one[:3], 0, 0, 0, 0.0, 0.0, 0.0, (), reason)
+
+
 def results(measurements: tuple[Measurement, ...] | None = None) -> Results:
     if measurements is None:
         measurements = tuple(measurement(c, s, i) for c in CODECS for s in SETTINGS for i in IMAGES)
@@ -65,7 +74,7 @@ def results(measurements: tuple[Measurement, ...] | None = None) -> Results:
         shown=(),
         command="rdeic evaluate kodak --codec rdeic --codec avif -o report",
         versions=("rdeic 0.1", "Pillow 13.0.0"),
-        hardware="Some CPU, 2 cores, Linux",
+        hardware=("Some CPU, 2 cores, Linux", "Another CPU, 64 cores, Linux"),
     )
 
 
@@ -166,7 +175,7 @@ def test_names_and_messages_are_only_text(tmp_path: Path) -> None:
         dataset=EVIL,
         protocol=EVIL,
         command=f"rdeic evaluate {EVIL}\n# second line",
-        hardware=EVIL,
+        hardware=(EVIL,),
         versions=(EVIL,),
         unavailable=(Unavailable(EVIL, EVIL),),
         unavailable_codecs=(UnavailableCodec(EVIL, EVIL),),
@@ -196,7 +205,7 @@ def test_a_file_name_that_is_no_text_spoils_nothing(tmp_path: Path) -> None:
 
 def test_means_are_of_what_worked_and_failures_are_told(tmp_path: Path) -> None:
     lost = tuple(
-        one._replace(scores=(), bytes=0, bpp=0.0, error="timed out after 600 s")
+        failed(one, "timed out after 600 s")
         if (one.codec, one.setting, one.image) == ("avif", "3", "kodim02.png")
         else one
         for one in results().measurements
@@ -207,13 +216,40 @@ def test_means_are_of_what_worked_and_failures_are_told(tmp_path: Path) -> None:
     assert row[2:5] == ["0.1350", "25.80", f"{1 - 0.3 / 4:.4f}"]
     assert row[-1] == "1 of 3" and page.row("avif", "5")[-1] == "0 of 3"
     assert page.row("avif", "1", "timed out after 600 s", "3", "kodim02.png")
-    assert page.row(
-        "kodim02.png", "avif", "3", "48\N{MULTIPLICATION SIGN}32", "failed: timed out after 600 s"
-    )
+    assert page.row("kodim02.png", "avif", "3", DASH, "failed: timed out after 600 s")
     assert "60 files encoded and decoded" in page.text and "1 of them failed" in page.text
     mean = next(r for r in columns(tmp_path / "means.csv") if (r["codec"], r["setting"]) == ("avif", "3"))
     assert float(mean["psnr"]) == pytest.approx(25.8) and (mean["pictures"], mean["failed"]) == ("2", "1")
     assert float(mean["fid"]) == pytest.approx(35)
+    (row_of_failure,) = (r for r in columns(tmp_path / "measurements.csv") if r["error"])
+    told = {"codec": "avif", "setting": "3", "image": "kodim02.png", "error": "timed out after 600 s"}
+    assert {name: value for name, value in row_of_failure.items() if value} == told  # and no zeros
+
+
+def test_curves_are_of_settings_that_managed_all_pictures(tmp_path: Path) -> None:
+    """Elsewhere quality and rate would be those of other pictures than at the next point."""
+    lost = tuple(
+        failed(one, "out of reach")
+        if (one.codec, one.setting, one.image) == ("rdeic", "3", IMAGES[0])
+        else one
+        for one in results().measurements
+    )
+    rows = means(results(lost))
+    assert len(curve(rows, "rdeic", "psnr").bpp) == 4 and len(curve(rows, "avif", "psnr").bpp) == 5
+    assert len(at_rates(rows, CODECS, METRICS[:1], "rdeic")) == 4
+    page = Page(report_page.write(results(lost), tmp_path))
+    assert "settings at which one failed are left out, here and in what" in page.text
+    everywhere = tuple(failed(one, "x") if one.image == IMAGES[0] else one for one in results().measurements)
+    assert at_rates(means(results(everywhere)), CODECS, METRICS[:1], "rdeic") == ()
+
+
+def test_a_metric_that_some_pictures_do_not_have_has_no_mean() -> None:
+    small = tuple(
+        one._replace(scores=one.scores[:1]) if one.image == IMAGES[1] else one
+        for one in results().measurements
+    )
+    row = means(results(small)._replace(set_scores=()))[0]
+    assert [score.metric for score in row.scores] == ["psnr"] and (row.pictures, row.failed) == (3, 0)
 
 
 def test_what_could_not_be_had_is_told(tmp_path: Path) -> None:
@@ -221,7 +257,10 @@ def test_what_could_not_be_had_is_told(tmp_path: Path) -> None:
     assert "niqe needs pyiqa: pip install 'rdeic[eval]'" in text
     assert "bpg bpgenc is not on the PATH" in text
     assert "rdeic evaluate kodak --codec rdeic --codec avif -o report" in text
-    assert "Some CPU, 2 cores, Linux" in text and "rdeic 0.1; Pillow 13.0.0" in text
+    assert (
+        "Hardware Some CPU, 2 cores, Linux Another CPU, 64 cores, Linux Versions" in text
+        and "rdeic 0.1; Pillow 13.0.0" in text
+    )
 
 
 def test_every_measurement_is_in_the_csv(tmp_path: Path) -> None:
@@ -233,8 +272,9 @@ def test_every_measurement_is_in_the_csv(tmp_path: Path) -> None:
         assert (row["codec"], row["setting"], row["image"]) == (one.codec, one.setting, one.image)
         assert (int(row["bytes"]), float(row["bpp"])) == (one.bytes, one.bpp)
         assert [float(row[score.metric]) for score in one.scores] == [score.value for score in one.scores]
-    head = (tmp_path / "measurements.csv").read_text().splitlines()[:3]
-    assert head == [f"# {given.command}", f"# {given.hardware}", "# rdeic 0.1; Pillow 13.0.0"]
+    head = (tmp_path / "measurements.csv").read_text().splitlines()[:4]
+    machines = [f"# {line}" for line in given.hardware]
+    assert head == [f"# {given.command}", *machines, "# rdeic 0.1; Pillow 13.0.0"]
 
 
 def test_bd_rates_are_against_the_anchor_asked_for(tmp_path: Path) -> None:
@@ -245,14 +285,16 @@ def test_bd_rates_are_against_the_anchor_asked_for(tmp_path: Path) -> None:
     assert page.row("rdeic", "\N{MINUS SIGN}61.5% 100%")[1:5] == ["\N{MINUS SIGN}61.5% 100%"] * 4
     assert "For the same quality as webp , on average, rdeic needs 62% fewer bits by PSNR" in text
     assert text.index("Bits against webp") < text.index("Bits against avif")
-    hidden = [a for _, a in page.elements if a.get("data-tab") == "anchor"]
-    assert ["hidden" in a for a in hidden] == [False, True, True, True]
+    tables = [a for _, a in page.elements if a.get("data-tab") == "anchor"]
+    assert len(tables) == 4 and not any("hidden" in a for a in tables)  # which is left to the script
 
 
 def test_codecs_are_compared_at_the_same_rate_where_they_reach_it(tmp_path: Path) -> None:
     page = Page(report_page.write(results(), tmp_path))
-    tables = [a["data-index"] for _, a in page.elements if a.get("data-tab") == "rate" and "hidden" not in a]
-    assert tables == ["4"]  # the one that most codecs reach
+    tables = [a for _, a in page.elements if a.get("data-tab") == "rate"]
+    assert len(tables) == 5 and not any("hidden" in a for a in tables)  # which is left to the script
+    chosen = [a["value"] for tag, a in page.elements if tag == "option" and "selected" in a]
+    assert chosen == ["4"]  # the one that most codecs reach
     rates = [row for row in page.rows if row and row[0] == "avif" and row[-1].startswith("smallest")]
     assert {row[-1] for row in rates} == {"smallest: 0.0600 bpp"} and rates[0][1:-1] == [DASH] * 5
     # 0.0675 bpp: rdeic's third setting; for avif log(0.0675 / 0.06) / log(1.5) of the way to its second
@@ -359,6 +401,22 @@ def test_lower_rates_lie_left_and_higher_values_up(tmp_path: Path) -> None:
     assert found["rdeic"][0][1] == found["jpeg"][0][1] > found["rdeic"][1][1]
 
 
+@pytest.mark.parametrize("rates", [(0.25,), (0.22, 0.28), (0.02, 0.9), (1.0,), (1e-4, 1.01e-4)])
+def test_every_axis_has_numbers(rates: tuple[float, ...]) -> None:
+    line = Series(Curve("a", rates, tuple(20 + rate for rate in rates)), 0, "a")
+    texts = list(ET.fromstring(plots.plot([line], METRICS[0], None)).iter("text"))
+    for kind in ("tick", "tick y"):
+        told = [float(one.text or "") for one in texts if one.attrib["class"] == kind]
+        assert len(told) >= 2 and told == sorted(set(told))
+
+
+def test_no_two_codecs_look_alike(tmp_path: Path) -> None:
+    assert len({(plots.colour(style), plots.marker(style)) for style in range(plots.STYLES**2)}) == 64
+    many = tuple(one._replace(codec=f"{one.codec}{i}") for i in range(3) for one in results().measurements)
+    text = report_page.write(results(many)._replace(set_scores=()), tmp_path).read_text()
+    assert len(set(re.findall(r'class="swatch (c[0-7]".*?d="[^"]*)"', text))) == 3 * len(CODECS)
+
+
 def test_labels_stay_clear_of_each_other_and_of_curves() -> None:
     area = labels.Box(0, 0, 640, 400)
     curves = [[labels.Point(100 + 90.0 * i, 300 - 50.0 * i - 14 * k) for i in range(5)] for k in range(5)]
@@ -392,6 +450,28 @@ def test_the_viewer_has_the_very_pictures(tmp_path: Path) -> None:
         assert base64.b64decode(data) == stored.read_bytes()
     last = dict(versions[-1]["facts"])
     assert last["rate"] == f"{2.2 * 0.06 * 1.5**4:.4f} bpp" and last["PSNR"] == "27.20 dB"
+
+
+def test_failures_have_no_size_in_the_viewer(tmp_path: Path) -> None:
+    given = show(tmp_path, results())
+    given = given._replace(measurements=(failed(given.measurements[0], "crashed"), *given.measurements[1:]))
+    (scene,) = gallery(given, tmp_path, 1 << 20).scenes
+    assert (scene.width, scene.height) == (48, 32)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_viewer_without_pictures_says_why(
+    missing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = show(tmp_path, results())
+    monkeypatch.setattr(report_page, "PICTURE_BYTES", 1000)
+    if missing:
+        given = given._replace(shown=(Shown("avif", "1", IMAGES[0], "gone.png"),))
+    page = Page(report_page.write(given, tmp_path))
+    why = "gone.png: not a readable" if missing else "21 pictures lie beside this page as files"
+    assert why in page.text and "Side by side" in page.text
+    assert not {tag for tag, a in page.elements if a.get("class") == "stage"}
+    assert len(page.raw["script"]) == 1  # no scenes for it
 
 
 def test_the_viewer_takes_no_file_but_pictures_of_the_report(tmp_path: Path) -> None:
@@ -439,8 +519,8 @@ def test_without_the_package_for_bd_rates_there_is_a_report(
 
 
 def test_a_run_in_which_everything_failed_has_a_report(tmp_path: Path) -> None:
-    failed = tuple(one._replace(scores=(), error="no such program") for one in results().measurements)
-    page = Page(report_page.write(results(failed)._replace(set_scores=()), tmp_path))
+    nothing = tuple(failed(one, "no such program") for one in results().measurements)
+    page = Page(report_page.write(results(nothing)._replace(set_scores=()), tmp_path))
     assert "60 of them failed" in page.text and page.row("jpeg", "10")[-1] == "3 of 3"
     assert len(columns(tmp_path / "measurements.csv")) == 60
 

@@ -37,8 +37,9 @@ def bench(arguments: list[str], options: BenchOptions) -> None:
     """
     from rdeic.evaluation import report
     from rdeic.evaluation.analyses import times
-    from rdeic.evaluation.analyses.subject import Subject
+    from rdeic.evaluation.analyses.subject import Subject, check_names
 
+    check_names(options.models)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     pictures = _read(arguments) if arguments else times.synthetic(*_size(options.size))
     rows: list[StageTimes] = []

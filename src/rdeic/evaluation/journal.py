@@ -13,6 +13,7 @@ from rdeic.evaluation import results
 from rdeic.evaluation.types import Measurement
 
 JOURNAL_FILE = "measurements.jsonl"
+_UNKNOWN = "a machine that the journal does not name"
 
 
 class Key(NamedTuple):
@@ -30,6 +31,7 @@ class Entry(NamedTuple):
     """One line."""
 
     labels: tuple[str, ...]  # of the metrics that were measured
+    hardware: str  # that its times are of, one line
     measurement: Measurement
 
 
@@ -52,18 +54,24 @@ class Journal:
             self._entries[key] = entry
         self._torn = not content.endswith(b"\n") and bool(content)
 
-    def find(self, key: Key, labels: Sequence[str]) -> Measurement | None:
+    def find(self, key: Key, labels: Sequence[str]) -> Entry | None:
         """A measurement that succeeded and has all of `labels`."""
         entry = self._entries.get(key)
         if entry is None or entry.measurement.error or not set(labels) <= set(entry.labels):
             return None
-        return entry.measurement
+        return entry
 
-    def add(self, key: Key, labels: Sequence[str], measurement: Measurement) -> None:
+    def add(self, key: Key, entry: Entry) -> None:
         """Writes one more line, on the disk when this returns. Raises OSError."""
-        self._entries[key] = Entry(tuple(labels), measurement)
-        content = {"key": key._asdict(), "labels": list(labels), "measurement": results.plain(measurement)}
-        line = ("\n" if self._torn else "") + json.dumps(content, ensure_ascii=False) + "\n"
+        self._entries[key] = entry
+        content = {
+            "key": key._asdict(),
+            "labels": list(entry.labels),
+            "hardware": entry.hardware,
+            "measurement": results.plain(entry.measurement),
+        }
+        # In ASCII: the name of a file need not be UTF-8.
+        line = ("\n" if self._torn else "") + json.dumps(content) + "\n"
         with self._path.open("ab") as stream:
             stream.write(line.encode())
             stream.flush()
@@ -72,4 +80,6 @@ class Journal:
 
 
 def _parse(content: dict[str, Any]) -> tuple[Key, Entry]:
-    return Key(**content["key"]), Entry(tuple(content["labels"]), results.measurement(content["measurement"]))
+    measurement = results.measurement(content["measurement"])
+    hardware = content.get("hardware", _UNKNOWN)
+    return Key(**content["key"]), Entry(tuple(content["labels"]), hardware, measurement)

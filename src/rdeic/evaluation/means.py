@@ -21,7 +21,7 @@ class Mean(NamedTuple):
     bpp: float | None  # mean of the pictures' bits per pixel
     encode_seconds: float | None
     decode_seconds: float | None
-    scores: tuple[Score, ...]  # means, then the metrics of the whole set
+    scores: tuple[Score, ...]  # means of metrics that all of them have, then the metrics of the whole set
 
 
 class Failure(NamedTuple):
@@ -62,12 +62,16 @@ def means(results: Results) -> tuple[Mean, ...]:
     return tuple(_mean(key, group, of_set.get(key, [])) for key, group in groups.items())
 
 
+def comparable(rows: Iterable[Mean], codec: str) -> list[tuple[float, Mean]]:
+    """Rates and rows of one codec where no picture failed: means over other pictures say nothing beside them."""
+    return [(row.bpp, row) for row in rows if row.codec == codec and not row.failed and row.bpp is not None]
+
+
 def curve(rows: Iterable[Mean], codec: str, metric: str) -> Curve:
-    """The points of one codec in one metric by rising rate: none if it has no values of it."""
+    """The points of one codec in one metric by rising rate, of `comparable` rows: none if it has no values of it."""
     points = sorted(
-        (row.bpp, score.value)
-        for row in rows
-        if row.codec == codec and row.bpp is not None
+        (bpp, score.value)
+        for bpp, row in comparable(rows, codec)
         for score in row.scores
         if score.metric == metric
     )
@@ -86,5 +90,9 @@ def _mean(key: tuple[str, str], group: Sequence[Measurement], of_set: Sequence[S
         bpp=fmean(one.bpp for one in good) if good else None,
         encode_seconds=fmean(one.encode_seconds for one in good) if good else None,
         decode_seconds=fmean(one.decode_seconds for one in good) if good else None,
-        scores=(*(Score(metric, fmean(found)) for metric, found in values.items()), *of_set),
+        # A metric that some pictures are too small for would be of other pictures than the rate.
+        scores=(
+            *(Score(metric, fmean(found)) for metric, found in values.items() if len(found) == len(good)),
+            *of_set,
+        ),
     )

@@ -16,7 +16,7 @@ from rdeic.evaluation.bd_rate import Curve
 from rdeic.evaluation.labels import Box, Label, Point, place
 from rdeic.evaluation.types import Metric
 
-STYLES = 8  # colours and markers there are; the classes c0 to c7
+STYLES = 8  # colours there are, and markers; a style beyond pairs a colour with another marker
 PUBLISHED = -1  # the style of what was not measured here
 PUBLISHED_ROOM = 0.6  # how far published curves may widen the axes, of the span of the measured ones
 
@@ -41,7 +41,7 @@ class Series(NamedTuple):
     """One curve of a plot."""
 
     curve: Curve
-    style: int  # 0 to STYLES - 1, or PUBLISHED
+    style: int  # 0 and up, or PUBLISHED
     label: str
 
 
@@ -59,7 +59,12 @@ class _Axis(NamedTuple):
 
 def marker(style: int) -> str:
     """The path of a style's marker, about 10 units wide around the origin."""
-    return _MARKERS[style % STYLES]
+    return _MARKERS[(style + style // STYLES) % STYLES]
+
+
+def colour(style: int) -> str:
+    """The class of a style's colour."""
+    return f"c{style % STYLES}"
 
 
 def plot(series: Sequence[Series], metric: Metric, bound: float | None) -> Markup:
@@ -151,9 +156,9 @@ def _range(measured: Sequence[float], others: Sequence[float]) -> tuple[float, f
 def _grid(x: _Axis, y: _Axis) -> Markup:
     parts = [
         Markup(
-            '<path class="grid" d="M{0:.1f} {1}V{2}"/><text class="tick" x="{0:.1f}" y="{3}">{4:g}</text>'
-        ).format(x.at(tick), _AREA.top, _AREA.bottom, _AREA.bottom + 19, tick)
-        for tick in _log_ticks(x.low, x.high)
+            '<path class="grid" d="M{0:.1f} {1}V{2}"/><text class="tick" x="{0:.1f}" y="{3}">{4}</text>'
+        ).format(x.at(tick), _AREA.top, _AREA.bottom, _AREA.bottom + 19, text)
+        for tick, text in _log_ticks(x.low, x.high)
     ]
     parts += [
         Markup(
@@ -209,7 +214,7 @@ def _curve(series: Series, path: Sequence[Point], label: Label, clip: str, metri
         '<g class="series {kind}" data-codec="{codec}"><path class="line" clip-path="url(#{clip})" d="M{d}"/>{points}'
         "{name}</g>"
     ).format(
-        kind="published" if published else f"c{series.style % STYLES}",
+        kind="published" if published else colour(series.style),
         codec="published" if published else series.curve.name,
         clip=clip,
         d="L".join(f"{point.x:.1f} {point.y:.1f}" for point in path),
@@ -226,14 +231,15 @@ def number(value: float, metric: Metric) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Round values with their texts: three or more where the range allows, never fewer than two."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
         ticks = [digit * 10.0**decade for decade in decades for digit in digits]
         found = [tick for tick in ticks if low <= tick <= high]
         if len(found) >= 3:
             break
-    return found
+    return [(tick, f"{tick:g}") for tick in found] if len(found) > 1 else _linear_ticks(low, high)
 
 
 def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:

@@ -26,13 +26,20 @@ class Table(NamedTuple):
 
 
 def machine() -> str:
-    """Processor, cores, operating system, Python and torch, in one line."""
+    """Processor, cores, operating system, Python, torch and its threads in this process, in one line."""
+    import torch
+
+    return f"{host()}, threads: {torch.get_num_threads()}"
+
+
+def host() -> str:
+    """`machine` as other processes see it too: without the threads."""
     import torch
 
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
         f"{_processor()}, {os.cpu_count()} cores{gpu}, {platform.system()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, threads: {torch.get_num_threads()}"
+        f"torch {torch.__version__}"
     )
 
 

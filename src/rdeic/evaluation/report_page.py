@@ -64,7 +64,7 @@ def _page(
     results: Results, rows: Sequence[Mean], folder: Path, anchor: str | None, published_on: str | None
 ) -> str:
     codecs = tuple(dict.fromkeys([*results.codecs, *(row.codec for row in rows)]))
-    style = {codec: index % plots.STYLES for index, codec in enumerate(codecs)}
+    style = {codec: index for index, codec in enumerate(codecs)}
     subject = _subject(codecs, anchor)
     metrics = _having([score for row in rows for score in row.scores])
     comparisons = _comparisons(rows, codecs, metrics, anchor, subject)
@@ -120,7 +120,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"of": _value, "metric_number": plots.number, "signed": _signed}
-    environment.globals["marker"] = plots.marker
+    environment.globals |= {"marker": plots.marker, "colour": plots.colour}
     return environment.get_template("report.html")
 
 
@@ -210,10 +210,13 @@ def _write_measurements(results: Results, path: Path) -> None:
         "encode_seconds",
         "decode_seconds",
     )
+    named = fixed.index("width")
     lines = []
     for one in results.measurements:
         scores = dict(one.scores)
-        lines.append([*one[: len(fixed)], *(scores.get(metric, "") for metric in metrics), one.error])
+        # The zeros of a failure are no numbers.
+        known = [*one[:named], *[""] * (len(fixed) - named)] if one.error else one[: len(fixed)]
+        lines.append([*known, *(scores.get(metric, "") for metric in metrics), one.error])
     _write_csv(path, (*fixed, *metrics, "error"), lines, results)
 
 
@@ -229,7 +232,7 @@ def _write_means(results: Results, rows: Sequence[Mean], path: Path) -> None:
 def _write_csv(
     path: Path, header: Sequence[str], lines: Sequence[Sequence[object]], results: Results
 ) -> None:
-    remarks = (results.command, results.hardware, "; ".join(results.versions))
+    remarks = (results.command, *results.hardware, "; ".join(results.versions))
     report.write_csv(
         path,
         header,

@@ -37,7 +37,7 @@ class Results(NamedTuple):
     shown: tuple[Shown, ...]
     command: str  # that repeats it
     versions: tuple[str, ...]  # "Pillow 13.0.0" and so on, of what took part
-    hardware: str  # one line
+    hardware: tuple[str, ...]  # that the measurements were made on, one line each
 
 
 def save(results: Results, folder: Path) -> Path:
@@ -50,7 +50,7 @@ def save(results: Results, folder: Path) -> Path:
     for name in ("unavailable", "unavailable_codecs", "shown"):
         content[name] = [one._asdict() for one in content[name]]
     path = folder / RESULTS_FILE
-    files.atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    files.atomic_write(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
 
 
@@ -93,5 +93,5 @@ def _parse(content: dict[str, Any]) -> Results:
         shown=tuple(Shown(**one) for one in content["shown"]),
         command=content["command"],
         versions=tuple(content["versions"]),
-        hardware=content["hardware"],
+        hardware=tuple(content["hardware"]),
     )

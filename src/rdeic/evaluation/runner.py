@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 import rdeic
 from rdeic.errors import ConfigError
-from rdeic.evaluation import datasets, metrics, patches, pool, report, results, worker
-from rdeic.evaluation.journal import Journal, Key
+from rdeic.evaluation import datasets, metrics, pool, report, results, whole_sets, worker
+from rdeic.evaluation.journal import Entry, Journal, Key
 from rdeic.evaluation.metrics import Judges
 from rdeic.evaluation.results import ORIGINAL, Results, Shown
-from rdeic.evaluation.types import Codec, Measurement, Score, SetScore, Unavailable, UnavailableCodec
+from rdeic.evaluation.types import Codec, Measurement, Unavailable, UnavailableCodec
 from rdeic.evaluation.worker import Setup, Task
 
 MAX_JOBS = 8  # by default: each holds a model and a few pictures in memory
@@ -39,10 +41,17 @@ class Plan(NamedTuple):
     command: str  # that repeats it
 
 
+class Done(NamedTuple):
+    """One measurement, made now or earlier."""
+
+    task: Task
+    hardware: str  # one line
+    measurement: Measurement
+
+
 def default_jobs() -> int:
     """One for each core this process may use, at most MAX_JOBS."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_JOBS)
+    return min(pool.cores(), MAX_JOBS)
 
 
 def count(plan: Plan) -> int:
@@ -54,28 +63,23 @@ def run(plan: Plan, folder: Path, tick: Callable[[], None]) -> Results:
     """Measures what is not in `folder`'s journal yet, and writes results.json there.
 
     `tick` is called for each measurement, those of an earlier run included. A codec that fails, crashes or takes too
-    long is recorded so, and tried again when the run is repeated. Raises ConfigError for a plan that makes no sense,
-    OSError if `folder` cannot be written.
+    long is recorded so, and tried again when the run is repeated. Raises ConfigError for a plan that makes no sense
+    and a `folder` within the data set, OSError if `folder` cannot be written.
     """
+    if folder.resolve().is_relative_to(plan.dataset.resolve()):
+        raise ConfigError(
+            f"{folder}: lies within the pictures, and would be measured next time; choose another -o"
+        )
     images = datasets.scan(plan.dataset)
     _check(plan)
     folder.mkdir(parents=True, exist_ok=True)
+    worker.sweep(folder)
     judges = metrics.load(plan.metrics, plan.weights, plan.device)
-    setup = _setup(plan, judges, folder)
-    tasks = _tasks(setup, images, plan.show)
-    journal = Journal(folder)
-    done: dict[Task, Measurement] = {}
-    for task in tasks:
-        found = journal.find(_key(setup, task), judges.labels)
-        if found is not None and _kept(setup, judges, task):
-            done[task] = _only(found, judges)
-            tick()
-    waiting = [task for task in tasks if task not in done]
-    for task, measurement in _measure(setup, waiting, plan.jobs):
-        journal.add(_key(setup, task), judges.labels, measurement)
-        done[task] = measurement
-        tick()
-    made = _results(plan, setup, judges, [(task, done[task]) for task in tasks])
+    # Processes that are killed leave their temporary files behind.
+    with tempfile.TemporaryDirectory(prefix="rdeic-", ignore_cleanup_errors=True) as scratch:
+        setup = _setup(plan, judges, folder, Path(scratch))
+        done = _all(plan, setup, judges, _tasks(setup, images, plan.show), tick)
+    made = _results(plan, setup, judges, done)
     results.save(made, folder)
     return made
 
@@ -86,14 +90,17 @@ def _check(plan: Plan) -> None:
         raise ConfigError(f"no codec to measure: {reasons or 'name one with --codec'}")
     names = [codec.name for codec in plan.codecs]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(f"{', '.join(sorted(twice))}: named twice; give all settings of a codec at once")
+        raise ConfigError(
+            f"{', '.join(sorted(twice))}: named twice; give all settings of a codec at once, and models folders of "
+            "different names"
+        )
     if plan.jobs < 1 or plan.show < 0:
         raise ConfigError("jobs must be at least 1, the pictures to show at least 0")
     if plan.protocol not in datasets.PROTOCOLS:
         raise ConfigError(f"no protocol {plan.protocol!r}: choose from {', '.join(datasets.PROTOCOLS)}")
 
 
-def _setup(plan: Plan, judges: Judges, folder: Path) -> Setup:
+def _setup(plan: Plan, judges: Judges, folder: Path, scratch: Path) -> Setup:
     missing = {one.metric for one in judges.unavailable}
     return Setup(
         codecs=plan.codecs,
@@ -101,8 +108,9 @@ def _setup(plan: Plan, judges: Judges, folder: Path) -> Setup:
         weights=plan.weights,
         device=plan.device,
         protocol=plan.protocol,
-        threads=max(1, (os.cpu_count() or 1) // plan.jobs),
+        threads=max(1, pool.cores() // plan.jobs),
         folder=folder,
+        scratch=scratch,
     )
 
 
@@ -121,6 +129,32 @@ def _key(setup: Setup, task: Task) -> Key:
     return Key(codec.name, codec.version, task.setting, task.image.name, task.image.digest, setup.protocol)
 
 
+def _all(
+    plan: Plan, setup: Setup, judges: Judges, tasks: Sequence[Task], tick: Callable[[], None]
+) -> list[Done]:
+    """What the journal has, and the rest measured now."""
+    journal = Journal(setup.folder)
+    done: dict[Task, Entry] = {}
+    for task in tasks:
+        found = journal.find(_key(setup, task), judges.labels)
+        if found is not None and _kept(setup, judges, task):
+            done[task] = found._replace(measurement=_only(found.measurement, judges))
+            tick()
+    hardware = _hardware(plan, setup)
+    waiting = [task for task in tasks if task not in done]
+    with contextlib.closing(_measure(setup, waiting, plan.jobs)) as measured:
+        for task, measurement in measured:
+            done[task] = Entry(judges.labels, hardware, measurement)
+            journal.add(_key(setup, task), done[task])
+            tick()
+    return [Done(task, done[task].hardware, done[task].measurement) for task in tasks]
+
+
+def _hardware(plan: Plan, setup: Setup) -> str:
+    device = plan.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return f"{report.host()}; models on {device}, {plan.jobs} at once, {setup.threads} threads each"
+
+
 def _kept(setup: Setup, judges: Judges, task: Task) -> bool:
     """Whether the files that go with a measurement are there."""
     wanted = [worker.picture_path, worker.original_path] if task.shown else []
@@ -135,7 +169,9 @@ def _only(measurement: Measurement, judges: Judges) -> Measurement:
     return measurement._replace(scores=tuple(sorted(wanted, key=lambda s: metrics.NAMES.index(s.metric))))
 
 
-def _measure(setup: Setup, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Measurement]]:
+def _measure(
+    setup: Setup, tasks: Sequence[Task], jobs: int
+) -> Generator[tuple[Task, Measurement], None, None]:
     def limit(task: Task) -> float:
         return setup.codecs[task.codec].timeout
 
@@ -146,13 +182,15 @@ def _measure(setup: Setup, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[T
         yield task, result
 
 
-def _results(plan: Plan, setup: Setup, judges: Judges, pairs: list[tuple[Task, Measurement]]) -> Results:
+def _results(plan: Plan, setup: Setup, judges: Judges, done: Sequence[Done]) -> Results:
     order = {codec.name: {s: i for i, s in enumerate(codec.settings)} for codec in plan.codecs}
     names = list(order)
     measurements = sorted(
-        (one for _, one in pairs), key=lambda m: (names.index(m.codec), order[m.codec][m.setting], m.image)
+        (one.measurement for one in done),
+        key=lambda m: (names.index(m.codec), order[m.codec][m.setting], m.image),
     )
-    set_scores, gaps = _set_scores(plan, setup, judges, pairs)
+    pairs = [(one.task, one.measurement) for one in done]
+    set_scores, gaps = whole_sets.scores(setup, pairs)
     return Results(
         dataset=plan.dataset.resolve().name,
         protocol=plan.protocol,
@@ -170,42 +208,8 @@ def _results(plan: Plan, setup: Setup, judges: Judges, pairs: list[tuple[Task, M
             *judges.versions,
             *(f"{codec.name}: {codec.version}" for codec in plan.codecs),
         ),
-        hardware=f"{report.machine()}; {plan.jobs} at once, {setup.threads} threads each",
+        hardware=tuple(dict.fromkeys(one.hardware for one in done)),
     )
-
-
-def _set_scores(
-    plan: Plan, setup: Setup, judges: Judges, pairs: list[tuple[Task, Measurement]]
-) -> tuple[list[SetScore], list[Unavailable]]:
-    """FID and KID of every codec and setting whose pictures all came through; and why there are none of others."""
-    found: list[SetScore] = []
-    gaps: list[Unavailable] = []
-    names = [name for name in metrics.OF_SET if name in setup.metrics]
-    if not names:
-        return found, gaps
-    groups: dict[tuple[str, str], list[tuple[Task, Measurement]]] = defaultdict(list)
-    for task, one in pairs:
-        groups[one.codec, one.setting].append((task, one))
-    for (codec, setting), group in groups.items():
-        failures = sum(bool(one.error) for _, one in group)
-        if failures:
-            reason = f"not of {codec} {setting}: {failures} of {len(group)} pictures failed"
-            gaps += [Unavailable(name, reason) for name in names]
-            continue
-        tasks = [task for task, _ in group]
-        restored = patches.stack([setup.folder / worker.features_path(setup, task) for task in tasks])
-        original = patches.stack(
-            [setup.folder / worker.original_features_path(setup, task) for task in tasks]
-        )
-        if len(original) < patches.MIN_PATCHES:
-            reason = f"not of {codec} {setting}: {len(original)} patches of {patches.SIDE} pixels are too few"
-            gaps += [Unavailable(name, reason) for name in names]
-            continue
-        functions = {"fid": patches.fid, "kid": patches.kid}
-        found += [
-            SetScore(codec, setting, Score(name, functions[name](restored, original))) for name in names
-        ]
-    return found, gaps
 
 
 def _undefined(judges: Judges, measurements: Sequence[Measurement]) -> Iterator[Unavailable]:
@@ -215,10 +219,12 @@ def _undefined(judges: Judges, measurements: Sequence[Measurement]) -> Iterator[
             one.image for one in measurements if not one.error and name not in {s.metric for s in one.scores}
         }
         if without:
-            yield Unavailable(name, f"not of {len(without)} pictures, which are too small for it")
+            yield Unavailable(
+                name, f"not of {len(without)} pictures, which are too small for it; so it has no means"
+            )
 
 
-def _shown(setup: Setup, pairs: list[tuple[Task, Measurement]]) -> Iterator[Shown]:
+def _shown(setup: Setup, pairs: Sequence[tuple[Task, Measurement]]) -> Iterator[Shown]:
     """The originals, then the restored pictures, as far as there are any."""
     kept = [(task, one) for task, one in pairs if task.shown and not one.error]
     for image, group in itertools.groupby(kept, key=lambda pair: pair[0].image):

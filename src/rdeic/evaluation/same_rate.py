@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from rdeic.evaluation.bd_rate import Curve
-from rdeic.evaluation.means import Mean, curve
+from rdeic.evaluation.means import Mean, comparable, curve
 from rdeic.evaluation.types import Metric
 
 _SLACK = 1e-9  # of a rate, for what rounding does
@@ -44,8 +44,8 @@ class AtRate(NamedTuple):
 def at_rates(
     rows: Sequence[Mean], codecs: Sequence[str], metrics: Sequence[Metric], subject: str
 ) -> tuple[AtRate, ...]:
-    """One table for every rate of the subject, smallest first."""
-    rates = sorted(row.bpp for row in rows if row.codec == subject and row.bpp is not None)
+    """One table for every rate at which the subject managed all pictures, smallest first."""
+    rates = sorted(bpp for bpp, _ in comparable(rows, subject))
     return tuple(_at_rate(rows, codecs, metrics, bpp) for bpp in dict.fromkeys(rates))
 
 
@@ -77,7 +77,7 @@ def _at_rate(rows: Sequence[Mean], codecs: Sequence[str], metrics: Sequence[Metr
                     Reading(value, value is not None and value == top)
                     for value, top in zip(row, best, strict=True)
                 ),
-                _remark([one.bpp for one in rows if one.codec == codec and one.bpp is not None], bpp),
+                _remark([rate for rate, _ in comparable(rows, codec)], bpp),
             )
             for codec, row in values.items()
         ),
@@ -93,7 +93,7 @@ def _best(values: Iterable[float | None], lower_is_better: bool) -> float | None
 
 def _remark(rates: Sequence[float], bpp: float) -> str:
     if not rates:
-        return "nothing measured"
+        return "no setting managed all pictures"
     if min(rates) > bpp * (1 + _SLACK):
         return f"smallest: {min(rates):.4f} bpp"
     if max(rates) < bpp * (1 - _SLACK):

@@ -65,7 +65,7 @@ def gallery(results: Results, folder: Path, limit: int) -> Gallery:
             else:
                 versions.append(_version(shown, measured.get((shown.codec, shown.setting, image)), uri))
         kept = _thinned(versions, min(room, limit // min(len(by_image), _SCENES)))
-        size = next((one for one in results.measurements if one.image == image), None)
+        size = next((one for one in results.measurements if one.image == image and not one.error), None)
         if size is None or len(kept) < 2:  # nothing to compare
             kept = []
         full += len(versions) - len(kept)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 
 from rdeic import files, images
-from rdeic.errors import ImageError, RdeicError
+from rdeic.errors import ConfigError, ImageError, RdeicError
 from rdeic.evaluation import datasets, metrics, patches, pool
 from rdeic.evaluation.metrics import Judges
 from rdeic.evaluation.types import Codec, Measurement
@@ -35,6 +37,7 @@ class Setup(NamedTuple):
     protocol: str
     threads: int  # of torch, in each process
     folder: Path  # of the report
+    scratch: Path  # for temporary files: a process that is killed leaves its own
 
 
 class Task(NamedTuple):
@@ -47,9 +50,25 @@ class Task(NamedTuple):
 
 
 def start(setup: Setup) -> Callable[[Task], Measurement]:
-    """The work of one process. Raises what loading the metrics raises."""
+    """The work of one process, which has this alone to do.
+
+    Raises ConfigError if a metric cannot be loaded: the others alone would be taken for all that were asked for.
+    """
+    os.environ["TMPDIR"] = str(setup.scratch)  # which the programs that codecs start go by, too
+    tempfile.tempdir = None  # what it remembers of the variable
     torch.set_num_threads(setup.threads)
-    return _Measurer(setup, metrics.load(setup.metrics, setup.weights, setup.device)).measure
+    judges = metrics.load(setup.metrics, setup.weights, setup.device)
+    if judges.unavailable:
+        raise ConfigError("; ".join(f"{one.metric}: {one.reason}" for one in judges.unavailable))
+    return _Measurer(setup, judges).measure
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written in a report folder."""
+    files.sweep(folder)
+    for top in (_PICTURES, _FEATURES):
+        for place, _, _ in os.walk(folder / top):
+            files.sweep(Path(place))
 
 
 def failed(setup: Setup, task: Task, reason: str) -> Measurement:

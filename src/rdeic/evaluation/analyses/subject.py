@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from rdeic import container, images, registry
 from rdeic.codec import Codec
 from rdeic.entropy import tables
 from rdeic.errors import ConfigError
+from rdeic.evaluation.codecs.own import model_name
 from rdeic.images import Picture
 from rdeic.latent_codec import quantise_all
 from rdeic.model import QUALITY_STEPS, Rdeic
@@ -54,7 +56,7 @@ class Subject(Codec):
         """An installed model's name or a model folder. Raises ConfigError if there is no such model."""
         folder = registry.find(model)
         super().__init__(folder, device)
-        self.name = folder.resolve().name
+        self.name = model_name(folder)
 
     def make(self, picture: Picture, quality: float) -> bytes:
         """(H, W, 3) uint8 -> a file at quality 0..100, the nearest where rates are fixed; it is not verified."""
@@ -83,6 +85,15 @@ class Subject(Codec):
         """Rows and columns of y that a picture (H, W, 3) itself covers, the padding left out."""
         stride = self.config.y_stride
         return -(-picture.shape[0] // stride), -(-picture.shape[1] // stride)
+
+
+def check_names(models: Sequence[str]) -> None:
+    """Raises ConfigError for models that could not be told apart in a table, and for one that is not there."""
+    names = [model_name(registry.find(model)) for model in models]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(
+            f"{', '.join(sorted(twice))}: more than one model of this name; rename their folders"
+        )
 
 
 def choose(pictures: list[Named], names: list[str]) -> list[Named]:

@@ -26,6 +26,7 @@ BPG = Template(
 )
 NAMES = (OWN, *pillow.FORMATS, BPG.name, "vvc", *learned.NAMES)
 _TOML = ".toml"
+_HIGHEST_BPG = 51  # QP
 _FACTORS = range(2, 9)
 
 
@@ -60,6 +61,7 @@ def create(wanted: str, options: Options) -> list[Codec | UnavailableCodec]:
     elif name in pillow.FORMATS:
         made = [pillow.create(name, settings, options.timeout)]
     elif name == BPG.name:
+        commands.check_parameters(name, settings, _HIGHEST_BPG)
         template = dataclasses.replace(BPG, settings=settings or BPG.settings, timeout=options.timeout)
         made = [commands.create(template)]
     elif name == "vvc":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import os
+import re
 import shlex
 import shutil
 import string
@@ -21,6 +24,7 @@ from rdeic.images import Picture
 PLACEHOLDERS = ("input", "output", "input_folder", "output_folder", "setting", "value", "width", "height")
 _INPUT = "picture.png"
 _KEYS = {"name", "encode", "decode", "settings", "timeout", "file", "restored", "folder"}
+_REMEDY = "install it, or name its path: ./prog is one in the codec's folder"
 _LAST_WORDS = 300  # characters of a failed program's output
 
 
@@ -42,7 +46,7 @@ class Template:
     timeout: float  # seconds for each command
     file: str  # pattern; all files that match count, where there is no `decode`; "" for {output}
     restored: str  # pattern; "" for {output}
-    folder: Path | None  # where the programs run
+    folder: Path | None  # where the programs run; "./prog" is one that lies there
 
 
 class CommandCodec:
@@ -67,7 +71,9 @@ class CommandCodec:
     @cached_property
     def version(self) -> str:
         """A hash of the template and of the program itself, for there is no telling what has a version."""
-        return fingerprint(self.name, repr(self._template), shlex.split(self._template.encode)[0])
+        # How long a file may take does not make it another file.
+        calls = repr(dataclasses.replace(self._template, timeout=0))
+        return fingerprint(self.name, calls, _program(self._template.encode, self._template.folder))
 
     @property
     def timeout(self) -> float:
@@ -136,18 +142,23 @@ def fingerprint(name: str, calls: str, program: str) -> str:
     return f"{name} by {path.name} ({hashlib.sha256(calls.encode() + content).hexdigest()[:8]})"
 
 
+def check_parameters(name: str, settings: tuple[str, ...], highest: int) -> None:
+    """Raises ConfigError for a setting that is none of "q0" to `highest`, a codec's quantisation parameters."""
+    for setting in settings:
+        if not re.fullmatch(r"q\d{1,2}", setting) or int(setting[1:]) > highest:
+            raise ConfigError(f"{name} has no setting {setting!r}: choose from q0 to q{highest}")
+
+
 def create(template: Template) -> CommandCodec | UnavailableCodec:
     """The codec, or what is missing for it. Raises ConfigError for a template that cannot work."""
     codec = CommandCodec(template)
-    for command in _commands(template):
-        program = shlex.split(command)[0]
-        beside = template.folder is not None and (template.folder / program).is_file()
-        if shutil.which(program) is None and not beside:
-            return UnavailableCodec(
-                template.name, f"no program {program} on the PATH; install it, or name its path"
-            )
     if template.folder is not None and not template.folder.is_dir():
         return UnavailableCodec(template.name, f"no folder {template.folder}; put the program there")
+    for command in _commands(template):
+        program = _program(command, template.folder)
+        if shutil.which(program) is None:
+            place, remedy = ("", "put it there") if os.path.dirname(program) else (" on the PATH", _REMEDY)
+            return UnavailableCodec(template.name, f"no program {program}{place}; {remedy}")
     return codec
 
 
@@ -180,6 +191,12 @@ def read(path: Path) -> Template:
         restored=texts["restored"] or "",
         folder=None if folder is None else (path.parent / folder).resolve(),
     )
+
+
+def _program(command: str, folder: Path | None) -> str:
+    """The program as `shutil.which` finds what `subprocess` will run: a name, or a path, which starts in `folder`."""
+    program = shlex.split(command)[0]
+    return str(folder / program) if folder is not None and os.path.dirname(program) else program
 
 
 def _commands(template: Template) -> list[str]:

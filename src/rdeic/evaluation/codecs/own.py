@@ -18,6 +18,8 @@ from rdeic.images import Picture
 CONTINUOUS = ("q0", "q25", "q50", "q75", "q100")  # of a model with one network for all qualities
 FIXED = ("fixed",)  # of a model with one fixed rate
 _SETTING = re.compile(r"q(?P<quality>\d+(\.\d+)?)|(?P<bpp>\d+(\.\d+)?)bpp|fixed")
+_HIGHEST = 100  # quality
+_TRAINED = "model"  # what training calls the folder of any model
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,22 @@ class OwnCodec:
 def create(model: str, settings: tuple[str, ...], device: str | None, timeout: float) -> OwnCodec:
     """The codec of an installed model's name or a model folder; no settings: the default ones of its kind.
 
-    It is called rdeic if the model is mini, rdeic-NAME otherwise. Raises ConfigError for the model or a setting.
+    It is called rdeic if the model is mini, rdeic-NAME otherwise. Raises ConfigError for the model or a setting that
+    it does not have.
     """
     folder = registry.find(model)
     found = registry.describe(folder)
-    name = "rdeic" if found.name == "mini" else f"rdeic-{folder.resolve().name}"
+    name = "rdeic" if found.name == "mini" else f"rdeic-{model_name(folder)}"
+    grid = _grid(folder)
     for setting in settings:
-        _parse(setting)
-    return OwnCodec(name, folder, settings or _grid(folder), device, timeout)
+        _check(name, setting, fixed=grid == FIXED)
+    return OwnCodec(name, folder, settings or grid, device, timeout)
+
+
+def model_name(folder: Path) -> str:
+    """What to call the model in a folder: by the folder, or by the one above it where training named it."""
+    place = folder.resolve()
+    return place.parent.name if place.name == _TRAINED else place.name
 
 
 def _grid(folder: Path) -> tuple[str, ...]:
@@ -77,10 +87,18 @@ def _grid(folder: Path) -> tuple[str, ...]:
     return CONTINUOUS if registry.describe(folder).config.compression.quality_levels else FIXED
 
 
+def _check(name: str, setting: str, fixed: bool) -> None:
+    """Raises ConfigError for a setting that no picture could be coded at."""
+    quality, bpp = _parse(setting) if _SETTING.fullmatch(setting) else (None, None)
+    valid = (quality is not None and quality <= _HIGHEST) or (bpp is not None and bpp > 0)
+    if not (setting in FIXED if fixed else valid):
+        choice = FIXED[0] if fixed else "q0 to q100 for a quality, or a rate such as 0.05bpp"
+        raise ConfigError(f"{name} has no setting {setting!r}: choose from {choice}")
+
+
 def _parse(setting: str) -> tuple[float | None, float | None]:
     """Quality and bpp; at most one is given."""
     found = _SETTING.fullmatch(setting)
-    if found is None:
-        raise ConfigError(f"rdeic knows no setting {setting!r}: write q25 for a quality, 0.05bpp for a rate")
+    assert found is not None  # `create` saw to it
     quality, bpp = found["quality"], found["bpp"]
     return (float(quality) if quality else None), (float(bpp) if bpp else None)

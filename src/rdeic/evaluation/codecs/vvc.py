@@ -19,6 +19,7 @@ from rdeic.images import Picture, pad
 SETTINGS = ("q55", "q52", "q49", "q46", "q43")
 ENCODE = "vvencapp -i {input} -o {output} --preset slower --qp {value} --qpa 0 --frames 1"
 DECODE = "vvdecapp -b {input} -o {output}"
+_HIGHEST = 63  # QP
 _RED, _BLUE = 0.2126, 0.0722  # weights of BT.709's luma
 _HEAD = b"YUV4MPEG2 W%d H%d F1:1 Ip A1:1 C420p10\nFRAME\n"
 
@@ -65,7 +66,8 @@ class VvcCodec:
 
 
 def create(settings: tuple[str, ...], timeout: float) -> VvcCodec | UnavailableCodec:
-    """The codec; no settings: the default ones."""
+    """The codec; no settings: the default ones. Raises ConfigError for a setting that it does not have."""
+    commands.check_parameters("vvc", settings, _HIGHEST)
     for program in ("vvencapp", "vvdecapp"):
         if shutil.which(program) is None:
             return UnavailableCodec("vvc", f"no program {program} on the PATH; install vvenc and vvdec")

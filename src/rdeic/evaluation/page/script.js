@@ -16,7 +16,6 @@ for (const button of all("[data-toggle]")) {
 const natural = new Intl.Collator("en", { numeric: true });
 const orders = {
   text: (cell) => cell.textContent,
-  natural: (cell) => cell.textContent,
   number: (cell) => (cell.dataset.value === undefined ? null : Number(cell.dataset.value.replace("inf", "Infinity"))),
 };
 for (const button of all("[data-sort]")) {
@@ -55,7 +54,7 @@ for (const select of all("[data-tabs]")) {
     for (const tab of all(`[data-tab="${select.dataset.tabs}"]`)) tab.hidden = tab.dataset.index !== select.value;
   };
   select.addEventListener("change", choose);
-  choose(); // a browser may remember an earlier choice
+  choose(); // none is hidden before, for those without scripts; and a browser may remember an earlier choice
 }
 
 function viewer(section, scenes) {
