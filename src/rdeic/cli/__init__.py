@@ -6,10 +6,8 @@ import io
 import os
 import sys
 
+from rdeic.cli import status
 from rdeic.errors import RdeicError
-
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -24,11 +22,11 @@ def main() -> None:
 
         app()
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(status.INTERRUPTED)
     except Exception as error:
         if not isinstance(error, RdeicError) and os.environ.get("RDEIC_DEBUG") == "1":
             raise
         from rdeic.cli.console import explain, fail
 
         fail(explain(error))
-        sys.exit(EXIT_FAILED)
+        sys.exit(status.FAILED)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import rdeic
+from rdeic.cli import status
 from rdeic.container import MAX_PIXELS
 from rdeic.foreign import download
 
@@ -207,7 +208,7 @@ def import_checkpoint(
 @app.command()
 def train(
     stage: Annotated[
-        str, typer.Argument(help="Training stage, as in the configuration.", show_default=False)
+        str, typer.Argument(help="autoencoder, prior, independent or fixed-step.", show_default=False)
     ],
     config: Annotated[Path, typer.Option(help="Training configuration (TOML).", show_default=False)],
     data: Annotated[
@@ -228,7 +229,10 @@ def train(
     from rdeic.training import config as settings
     from rdeic.training import run
 
-    run(stage, settings.read(config), data or [], resume, dry_run, out)
+    finished = run(stage, settings.read(config), data or [], resume, dry_run, out)
+    if finished is None and not dry_run:
+        # A scheduler shall start it again, and a script not go on to the next stage.
+        raise typer.Exit(status.INTERRUPTED)
 
 
 @app.command()
@@ -290,7 +294,9 @@ def evaluate(
     show: Annotated[
         int, typer.Option(min=0, help="Of how many pictures the report keeps the restored ones.")
     ] = 4,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds a codec may take for one picture.")] = 600,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds for one picture, start and metrics included.")
+    ] = 600,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
 ) -> None:
     """Measure codecs on real files and write a report, as a web page with its tables."""

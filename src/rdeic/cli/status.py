@@ -1,0 +1,4 @@
+"""Exit statuses of the program."""
+
+FAILED = 1
+INTERRUPTED = 130
