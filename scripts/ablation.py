@@ -3,9 +3,10 @@
     python scripts/ablation.py --data PHOTOGRAPHS --eval KODAK --start MODEL --perceptual WEIGHTS -o DIR
         [--sets table2,fig8,fig9,start,codebook] [--steps-scale 1.0] [--pictures 24] [--crop 384x256]
 
-Of MODEL the autoencoder and the noise estimator are kept; compression module and control network start anew, the same
-for all. What each run is, configs/ablation says; --steps-scale shortens or lengthens all of them. Every method trains
-as long in all: "Baseline" and "+RRD" go on with independent training while "+RRD+FSFT" fine-tunes.
+All start from MODEL with a control network that has learned nothing yet. (Its compression module is kept: a fresh one
+takes more steps than all of these before it is worth comparing.) What each run is, configs/ablation says;
+--steps-scale shortens or lengthens all of them. Every method trains as long in all: "Baseline" and "+RRD" go on with
+independent training while "+RRD+FSFT" fine-tunes.
 
 Each picture's centre is compressed at every quality and restored from its bits: bpp is that of the whole file. Written
 are DIR/ablation.csv with the means, DIR/ablation.md with the BD-rates against the Baseline, and for each run a folder,
@@ -41,7 +42,7 @@ from rdeic.training import run as train
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 START = "start"  # the run that is none: what all others begin with
 FINE_TUNED = "-fsft"  # ends the names of runs of the fixed-step stage
-KEPT = ("autoencoder.", "unet.", "context")
+FRESH = "control."
 SEED = 0
 
 
@@ -92,11 +93,11 @@ def require_same_runs(arguments: argparse.Namespace) -> None:
 
 
 def fresh_start(source: Path, folder: Path) -> None:
-    """`source` with a compression module and a control network that have learned nothing yet, into `folder`."""
+    """`source` with a control network that has learned nothing yet, into `folder`."""
     given, _ = load_model(source, "cpu")
     torch.manual_seed(SEED)
     model = Rdeic(given.config)
-    kept = {key: value for key, value in given.state_dict().items() if key.startswith(KEPT)}
+    kept = {key: value for key, value in given.state_dict().items() if not key.startswith(FRESH)}
     model.load_state_dict(model.state_dict() | kept)
     save_model(model, folder)
 
