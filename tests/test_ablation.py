@@ -61,6 +61,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
+# Exporting
+
+
+def test_an_export_can_move_the_range_of_rates(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["export_model.py", str(folder / "start"), str(out), "--gains", "-0.25"])
+    script("export_model").main()
+    before, after = (
+        load_file(place / "model.safetensors")["compression.log_gain.knots"].float()
+        for place in (folder / "start", out)
+    )
+    assert torch.equal(after[0], (before[0] - 0.25).half().float())
+    assert torch.equal(after[1:], before[1:].half().float())
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:3], "--gains", *["1"] * (len(before) + 1)])
+    with pytest.raises(ConfigError, match="more than the model has knots"):
+        script("export_model").main()
+
+
 # The ablation table
 
 
