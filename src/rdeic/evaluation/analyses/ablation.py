@@ -87,10 +87,10 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     drawing.curves(path, panels, columns=3)
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """A Markdown table as the paper's Table II: BD-rates against the first variant."""
+def table(rows: Sequence[Row], against: str | None = None) -> Table:
+    """A Markdown table as the paper's Table II: BD-rates against the variant of that name, or the first."""
     groups, measured = variants(rows), metrics(rows)
-    anchor = next(iter(groups.values()))
+    anchor = groups[against or next(iter(groups))]
     header = (
         "variant",
         "rates",
