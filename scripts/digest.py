@@ -32,8 +32,9 @@ def page(results: Results, anchor: str, drawn: str) -> str:
     measured = [metric for metric in METRICS if any(metric.name in dict(row.scores) for row in rows)]
     if anchor not in results.codecs:
         raise ConfigError(f"anchor {anchor!r} was not measured: choose from {', '.join(results.codecs)}")
+    pictures = len({one.image for one in results.measurements})
     parts = [
-        f"# {len({one.image for one in results.measurements})} pictures of {results.dataset}",
+        f"# {pictures} pictures of {results.dataset.capitalize()}",
         f"![Rate against quality]({drawn})",
         "## At equal rates",
         "Read off the straight lines between measured settings, at each rate of rdeic; the best is bold.",
@@ -50,17 +51,17 @@ def page(results: Results, anchor: str, drawn: str) -> str:
 def _at_rate(table: AtRate, measured: Sequence[Metric]) -> str:
     lines = [
         (
-            row.codec,
-            *(_reading(one, metric, row.remark) for one, metric in zip(row.readings, measured, strict=True)),
+            f"{row.codec} ({row.remark})" if row.remark else row.codec,
+            *(_reading(one, metric) for one, metric in zip(row.readings, measured, strict=True)),
         )
         for row in table.rows
     ]
     return report.markdown((f"{table.bpp:.3f} bpp", *map(sweep.titled, measured)), lines)
 
 
-def _reading(one: Reading, metric: Metric, remark: str) -> str:
+def _reading(one: Reading, metric: Metric) -> str:
     if one.value is None:
-        return remark or "-"
+        return "-"
     text = f"{one.value:.2f}" if metric.name == "psnr" else f"{one.value:.3f}"
     return f"**{text}**" if one.best else text
 
