@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rdeic.errors import ConfigError, TrainingError
 from rdeic.training import crops
-from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops
+from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops, decode
 from rdeic.training.processes import Processes
 from rdeic.training.sources import Source, find, split
 
@@ -84,6 +84,16 @@ def test_pictures_beyond_the_memory_limit_give_the_same_batches(folder: Path) ->
     assert torch.equal(
         images(find([folder]), 5).batch(3), images(find([folder]), 5, holding=NOTHING).batch(3)
     )
+
+
+def test_what_the_memory_limit_leaves_out_is_not_decoded_at_the_start(tmp_path: Path) -> None:
+    sources = greys(tmp_path, 30)
+    for source in sources[20:]:
+        source.path.write_bytes(b"no picture")  # noticed as soon as it is decoded
+    one = decode(sources[0])
+    assert one is not None
+    pictures = images(sources, 5, holding=Holding(3 * one.nbytes + 1, None))
+    assert pictures.unreadable == set()
 
 
 @pytest.mark.parametrize("processes", [2, 3, 6])

@@ -126,16 +126,18 @@ class ImageSet:
         )
 
     def _fill(self, holding: Holding) -> None:
-        batch, held_bytes = self._sampling.batch, 0
+        batch, held_bytes, full = self._sampling.batch, 0, holding.limit == 0
         own = deque(index for index in range(len(self)) if index % batch in self._share)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            while own and held_bytes < holding.limit:
+            while own and not full:
                 chunk = [own.popleft() for _ in range(min(DECODE_CHUNK, len(own)))]
                 decoded = pool.map(decode, [self._sources[index] for index in chunk])
                 for index, image in zip(chunk, decoded, strict=True):
                     if image is None:
                         self.unreadable.add(index)
-                    elif held_bytes + image.nbytes <= holding.limit:
+                    elif held_bytes + image.nbytes > holding.limit:
+                        full = True  # the rest is not even decoded now
+                    else:
                         held_bytes += image.nbytes
                         self._held[index] = _placed(image, holding.device)
 
