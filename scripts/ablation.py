@@ -9,9 +9,9 @@ takes more steps than all of these before it is worth comparing.) What each run 
 independent training while "+RRD+FSFT" fine-tunes.
 
 Each picture's centre is compressed at every quality and restored from its bits: bpp is that of the whole file. Written
-are DIR/ablation.csv with the means, DIR/ablation.md with the BD-rates against the Baseline, and for each run a folder,
-which has the figures of every picture too. What is there already is not done again: the same command goes on after an
-interruption.
+are DIR/ablation.csv with the means, DIR/ablation.md with BD-rates against the Baseline and +RRD, and for each run a
+folder, which has the figures of every picture too. What is there already is not done again: the same command goes on
+after an interruption.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def tables(file: Path) -> str:
         (r.variant, f"{r.quality:g}", f"{r.bpp:.4f}", *(f"{dict(r.scores)[m.name]:.4f}" for m in found))
         for r in rows
     ]
-    anchors = [None, *(name for name in groups if name == INDEPENDENT)]
+    anchors = [None, INDEPENDENT] if INDEPENDENT in groups else [None]
     return "\n\n".join(
         [
             *(report.markdown(*ablation.table(rows, anchor)) for anchor in anchors),
