@@ -112,7 +112,7 @@ def likely_y(entropy: EntropyModel, hyper: Tensor, seed: int) -> Tensor:
     def visit(step: Pass) -> Tensor:
         noise = torch.randn(step.params.mu.shape, generator=generator)
         value = step.params.mu + step.params.sigma.clamp(min=0.11) * noise
-        y[:, step.channels] += value * step.mask
+        y[:, step.channels] += step.half.spread(value)
         return (value - step.params.mu).round() + step.params.mu
 
     entropy.walk(hyper, visit)

@@ -17,16 +17,10 @@ from torch import Tensor, nn
 from rdeic.entropy import tables
 from rdeic.errors import CheckpointError
 from rdeic.latent_codec import EntropyModel, decode_y, encode_y, quantise_all
-from rdeic.nn.exact import (
-    LIMIT,
-    ExactConv2d,
-    ExactGELU,
-    ExactLeakyReLU,
-    ExactQualityTable,
-    exact_copy,
-    gelu_table,
-    snap,
-)
+from rdeic.nn.context import CheckerboardConv2d
+from rdeic.nn.exact import ExactGELU, ExactLeakyReLU, ExactQualityTable, exact_copy
+from rdeic.nn.exact_conv import ExactConv2d, ExactPairsConv2d, exact_conv
+from rdeic.nn.grid import LIMIT, snap
 from rdeic.nn.quality import QualityTable
 from rdeic.nn.rate import bits
 from rdeic.nn.transforms import hyper_synthesis
@@ -152,16 +146,33 @@ def test_memory_format_changes_no_bit(exact: EntropyModel) -> None:
     assert torch.equal(walked.params.mu, quantise_all(exact, y, plain).params.mu)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 6), (7, 1), (11, 7)])
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_convolutions_are_those_of_the_format_text(kernel: int, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (7, 1), (11, 7), (8, 6)])
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [(1, ExactConv2d), (3, ExactConv2d), (5, ExactConv2d), (3, ExactPairsConv2d), (5, ExactPairsConv2d)],
+)
+def test_convolutions_are_those_of_the_format_text(
+    kernel: int, kind: type[nn.Module], size: tuple[int, int]
+) -> None:
     conv = nn.Conv2d(3, 4, kernel, padding=kernel // 2)
-    x = uniform((2, 3, *size), 9.0, 3)
+    x = uniform((2, 3, *size), 2200.0, 3)  # beyond the range, as sums of activations may be
     weights = {f"conv.{name}": value.detach().numpy() for name, value in conv.named_parameters()}
-    found = ExactConv2d(conv)(x)
+    found = kind(conv)(x)
     for one, given in zip(found, x, strict=True):
         integers = (given * 1024).long().numpy()
         assert np.array_equal(integer_decoder.convolve(weights, "conv", integers) / 1024, one.numpy())
+
+
+def test_a_checkerboard_convolution_is_the_whole_one_where_it_is_meant() -> None:
+    torch.manual_seed(0)
+    conv = CheckerboardConv2d(3, 4, 5, padding=2)
+    whole = nn.Conv2d(3, 4, 5, padding=2)
+    whole.load_state_dict(conv.state_dict())
+    anchors = torch.from_numpy(np.add.outer(np.arange(9), np.arange(6)) % 2 == 1)
+    y_hat = uniform((2, 3, 9, 6), 9.0, 3) * anchors
+    found, expected = exact_conv(conv)(y_hat), exact_conv(whole)(y_hat)
+    assert torch.equal(found[..., ~anchors], expected[..., ~anchors])
+    assert found[..., ~anchors].abs().max() > 0.1
 
 
 def test_a_picture_in_a_batch_gives_the_bits_it_gives_alone(exact: EntropyModel) -> None:
@@ -233,7 +244,8 @@ def test_gelu_table_is_the_same_whatever_the_math_library() -> None:
     exact = [i * 0.5 * (1 + math.erf(i / 1024 * math.sqrt(0.5))) for i in range(-8192, 8192)]
     ties = [abs(value - math.floor(value) - 0.5) for value in exact]
     assert min(ties) > 7e-5  # libraries differ by 1e-11 at most
-    integers = (gelu_table() * 1024).numpy().astype("<i4")
+    points = torch.arange(-8192, 8192, dtype=torch.float64) / 1024
+    integers = (ExactGELU()(points) * 1024).numpy().astype("<i4")
     assert np.abs(integers - exact).max() < 0.5
     digest = "b9425c4af5bb5ad5023b22d6724dfe04be40332cf5d6a3f6c40a5935e024b711"
     assert hashlib.sha256(integers.tobytes()).hexdigest() == digest
@@ -303,6 +315,24 @@ def test_weights_beyond_the_bound_are_refused() -> None:
             ExactConv2d(conv(weight))
     with pytest.raises(CheckpointError, match="too large for exact arithmetic"):
         ExactConv2d(conv(just_below, bias=2.0**29))
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_pairs_of_rows_are_exact_up_to_the_weights_that_are_left_to_single_rows(kernel: int) -> None:
+    """Large weights on large activations that all but cancel: one bit lost would show."""
+    generator = torch.Generator().manual_seed(kernel)
+    half = torch.rand(2, 3, kernel, kernel, generator=generator) - 0.5
+    large = uniform((1, 3, 7, 4), LIMIT - 1.0, kernel)
+    step = torch.randint(-1, 2, large.shape, generator=generator) * 2.0**-10
+    x = torch.cat([large, large + step], dim=1)
+    fitted = []
+    for exponent in range(4, 13):
+        layer = conv(torch.cat([half, -half], dim=1) * 2.0**exponent, 0.25)
+        chosen, expected = exact_conv(layer), ExactConv2d(layer)(x)
+        assert torch.equal(chosen(x), expected)
+        assert 0.25 < float(expected.abs().max()) < LIMIT
+        fitted.append(isinstance(chosen, ExactPairsConv2d))
+    assert fitted[0] and not fitted[-1]
 
 
 def test_an_entropy_model_with_exploded_weights_is_refused(entropy: EntropyModel) -> None:

@@ -95,9 +95,9 @@ class Symbols:
         self.indexes: list[np.ndarray] = []
 
     def __call__(self, step: Pass) -> Tensor:
-        symbols = (self.y[:, step.channels] - step.params.mu).round()
-        self.values.append(symbols[0, :, step.mask].flatten())
-        sigma = step.params.sigma[0, :, step.mask].flatten().double().numpy()
+        symbols = (step.half.take(self.y[:, step.channels]) - step.params.mu).round()
+        self.values.append(symbols.flatten())
+        sigma = step.params.sigma.flatten().double().numpy()
         # As the authors index the same table: the next scale above. Our files take the nearest, which costs less.
         self.indexes.append(np.searchsorted(tables.SCALES[:-1], sigma))
         return symbols + step.params.mu

@@ -14,7 +14,7 @@ from torch import Tensor
 from rdeic.errors import FileFormatError
 from rdeic.latent_codec import EntropyModel, Pass, decode_y, encode_y, quantise_all
 from rdeic.model import Rdeic
-from rdeic.nn.context import anchor_mask
+from rdeic.nn.context import Half, checkerboard
 from rdeic.nn.exact import exact_copy
 from rdeic.nn.rate import bits, likelihood, round_straight_through
 from rdeic.types import EntropyParams
@@ -148,7 +148,7 @@ class Visit(NamedTuple):
     """What the walk showed at one pass."""
 
     channels: slice
-    mask: Tensor
+    half: Half
     mu: Tensor
     sigma: Tensor
 
@@ -157,8 +157,8 @@ def passes(entropy: EntropyModel, y: Tensor, hyper: Tensor) -> list[Visit]:
     visits = []
 
     def visit(step: Pass) -> Tensor:
-        visits.append(Visit(step.channels, step.mask, step.params.mu, step.params.sigma))
-        return (y[:, step.channels] - step.params.mu).round() + step.params.mu
+        visits.append(Visit(step.channels, step.half, step.params.mu, step.params.sigma))
+        return (step.half.take(y[:, step.channels]) - step.params.mu).round() + step.params.mu
 
     entropy.walk(hyper, visit)
     return visits
@@ -169,8 +169,9 @@ def test_slices_are_visited_in_order_anchors_first(tiny_coder: Coder) -> None:
     assert [v.channels for v in visits] == [FIRST, FIRST, SECOND, SECOND]
     odd = torch.from_numpy(np.add.outer(np.arange(8), np.arange(12)) % 2 == 1)
     for i, v in enumerate(visits):
-        assert torch.equal(v.mask, odd if i % 2 == 0 else ~odd)
-        assert v.mu.shape == v.sigma.shape == (1, v.channels.stop - v.channels.start, 8, 12)
+        places = (odd if i % 2 == 0 else ~odd).flatten().nonzero()[:, 0]
+        assert torch.equal(v.half.places, places)
+        assert v.mu.shape == v.sigma.shape == (1, v.channels.stop - v.channels.start, 1, 48)
 
 
 @pytest.mark.parametrize("changed", range(4))
@@ -179,38 +180,50 @@ def test_a_pass_depends_on_earlier_passes_only(tiny_coder: Coder, changed: int) 
     y = tiny_coder.y()
     before = passes(tiny_coder.exact, y, tiny_coder.hyper)
     other = y.clone()
-    other[:, before[changed].channels] += 5.0 * before[changed].mask
+    pushed = before[changed]
+    other[:, pushed.channels] += pushed.half.spread(torch.full_like(pushed.mu, 5.0))
     after = passes(tiny_coder.exact, other, tiny_coder.hyper)
     for i, (one, two) in enumerate(zip(before, after, strict=True)):
         same = torch.equal(one.mu, two.mu) and torch.equal(one.sigma, two.sigma)
         assert same == (i <= changed), f"pass {i}"
 
 
-def test_what_is_off_the_mask_is_never_used(tiny_coder: Coder) -> None:
-    y = tiny_coder.y()
+def test_a_pass_sets_its_half_of_its_slice_and_no_more(tiny_coder: Coder) -> None:
+    numbers = iter(range(1, 5))
 
-    def sloppy(step: Pass) -> Tensor:
-        rounded = (y[:, step.channels] - step.params.mu).round() + step.params.mu
-        return torch.where(step.mask, rounded, 1234.5)
+    def number(step: Pass) -> Tensor:
+        return torch.full_like(step.params.mu, next(numbers))
 
-    clean = quantise_all(tiny_coder.exact, y, tiny_coder.hyper).y_hat
-    assert torch.equal(tiny_coder.exact.walk(tiny_coder.hyper, sloppy), clean)
+    odd = torch.from_numpy(np.add.outer(np.arange(8), np.arange(12)) % 2 == 1)
+    y_hat = tiny_coder.exact.walk(tiny_coder.hyper, number)
+    assert torch.equal(y_hat[:, FIRST], torch.where(odd, 1.0, 2.0).double().expand(1, 4, 8, 12))
+    assert torch.equal(y_hat[:, SECOND], torch.where(odd, 3.0, 4.0).double().expand(1, 12, 8, 12))
 
 
 def test_training_uses_the_parameters_of_the_coding_passes(tiny_coder: Coder) -> None:
     y = tiny_coder.y()
     mu, sigma = torch.zeros_like(y), torch.zeros_like(y)
     for v in passes(tiny_coder.exact, y, tiny_coder.hyper):
-        mu[:, v.channels] += v.mu * v.mask
-        sigma[:, v.channels] += v.sigma * v.mask
+        mu[:, v.channels] += v.half.spread(v.mu)
+        sigma[:, v.channels] += v.half.spread(v.sigma)
     params = quantise_all(tiny_coder.exact, y, tiny_coder.hyper).params
     assert torch.equal(params.mu, mu)
     assert torch.equal(params.sigma, sigma)
 
 
 def test_anchors_are_where_row_and_column_sum_to_an_odd_number() -> None:
-    expected = [[False, True, False], [True, False, True]]
-    assert anchor_mask(2, 3, torch.device("cpu")).tolist() == expected
+    board = checkerboard(2, 3, torch.device("cpu"))
+    assert board.anchors.places.tolist() == [1, 3, 5]
+    assert board.non_anchors.places.tolist() == [0, 2, 4]
+
+
+def test_half_of_a_checkerboard_comes_back_to_its_places() -> None:
+    x = torch.arange(1.0, 31.0).view(1, 2, 3, 5)
+    board = checkerboard(3, 5, x.device)
+    anchors, non_anchors = (half.spread(half.take(x)) for half in board)
+    assert torch.equal(anchors + non_anchors, x)
+    assert torch.equal(anchors == 0, non_anchors != 0)
+    assert anchors[0, 0].tolist() == [[0, 2, 0, 4, 0], [6, 0, 8, 0, 10], [0, 12, 0, 14, 0]]
 
 
 # Gradients
@@ -229,7 +242,7 @@ def test_gradients_reach_y_straight_through_and_mu_not_at_all(tiny_coder: Coder)
     y = tiny_coder.y().float().requires_grad_()
     hyper = tiny_coder.hyper.float().requires_grad_()
     walked = quantise_all(tiny_coder.entropy, y, hyper)
-    last = ~anchor_mask(8, 12, y.device)
+    last = torch.from_numpy(np.add.outer(np.arange(8), np.arange(12)) % 2 == 0)
     (walked.y_hat[:, SECOND] * last).sum().backward()
     assert y.grad is not None
     torch.testing.assert_close(y.grad[:, SECOND], last.float().expand(1, 12, 8, 12), rtol=0, atol=1e-4)

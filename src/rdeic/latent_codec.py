@@ -21,7 +21,7 @@ from rdeic.config import CompressionConfig
 from rdeic.entropy import tables
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
 from rdeic.nn.codebook import Codebook
-from rdeic.nn.context import SliceContext, anchor_mask, context_model
+from rdeic.nn.context import Checkerboard, Half, SliceContext, checkerboard, context_model
 from rdeic.nn.quality import QualityTable
 from rdeic.nn.rate import round_straight_through
 from rdeic.nn.transforms import hyper_synthesis
@@ -29,14 +29,14 @@ from rdeic.types import EntropyParams
 
 
 class Pass(NamedTuple):
-    """One checkerboard half of one slice, at full resolution; only positions in `mask` are meant."""
+    """One checkerboard half of one slice."""
 
     channels: slice
-    mask: Tensor  # (h, w) bool
-    params: EntropyParams  # (B, c, h, w)
+    half: Half
+    params: EntropyParams  # (B, c, 1, P), at the positions of the half
 
 
-Quantise = Callable[[Pass], Tensor]  # -> y_hat (B, c, h, w); what lies off the mask is ignored
+Quantise = Callable[[Pass], Tensor]  # -> y_hat (B, c, 1, P)
 
 
 class EntropyModel(nn.Module):
@@ -59,28 +59,37 @@ class EntropyModel(nn.Module):
 
     def walk(self, hyper: Tensor, quantise: Quantise) -> Tensor:
         """Visit all slices in coding order -> y_hat (B, M, h, w)."""
-        anchors = anchor_mask(hyper.shape[2], hyper.shape[3], hyper.device)
+        board = checkerboard(hyper.shape[2], hyper.shape[3], hyper.device)
+        halves = (board.anchors.take(hyper), board.non_anchors.take(hyper))
         decoded: list[Tensor] = []
         first = 0
         for count, context in zip(self.slices, self.context, strict=True):
             channels = slice(first, first + count)
-            decoded.append(_walk_slice(context, hyper, decoded, channels, anchors, quantise))  # type: ignore[arg-type]
+            decoded.append(_walk_slice(context, board, halves, decoded, channels, quantise))  # type: ignore[arg-type]
             first += count
         return torch.cat(decoded, dim=1)
 
 
 def _walk_slice(
     context: SliceContext,
-    hyper: Tensor,
+    board: Checkerboard,
+    hyper: tuple[Tensor, Tensor],
     decoded: list[Tensor],
     channels: slice,
-    anchors: Tensor,
     quantise: Quantise,
 ) -> Tensor:
-    known = context.known(hyper, torch.cat(decoded, dim=1) if decoded else None)
-    y_hat = quantise(Pass(channels, anchors, context.anchor(known))) * anchors
-    non_anchors = ~anchors
-    return y_hat + quantise(Pass(channels, non_anchors, context.non_anchor(known, y_hat))) * non_anchors
+    """-> y_hat (B, c, h, w) of one slice; `hyper` at the anchors and at the non-anchors."""
+    channel = context.channel_context(decoded)
+
+    def known(half: Half) -> Tensor | None:
+        return None if channel is None else half.take(channel)
+
+    anchors, non_anchors = board
+    params = context.anchor(hyper[0], known(anchors))
+    y_hat = anchors.spread(quantise(Pass(channels, anchors, params)))
+    local = non_anchors.take(context.local(y_hat))
+    params = context.non_anchor(hyper[1], known(non_anchors), local)
+    return y_hat + non_anchors.spread(quantise(Pass(channels, non_anchors, params)))
 
 
 class Walked(NamedTuple):
@@ -90,18 +99,23 @@ class Walked(NamedTuple):
 
 def quantise_all(entropy: EntropyModel, y: Tensor, hyper: Tensor) -> Walked:
     """The training walk: y (B, M, h, w) -> y_hat with straight-through gradients, and the parameters."""
-    mu, sigma = torch.zeros_like(y), torch.zeros_like(y)
+    passes: list[Pass] = []
 
     def visit(step: Pass) -> Tensor:
-        nonlocal mu, sigma
+        passes.append(step)
         mean = step.params.mu
-        pad = (0, 0, 0, 0, step.channels.start, y.shape[1] - step.channels.stop)
-        mu = mu + nn.functional.pad(mean * step.mask, pad)
-        sigma = sigma + nn.functional.pad(step.params.sigma * step.mask, pad)
-        return round_straight_through(y[:, step.channels] - mean) + mean
+        return round_straight_through(step.half.take(y[:, step.channels]) - mean) + mean
 
     y_hat = entropy.walk(hyper, visit)
+    mu = _whole([step.half.spread(step.params.mu) for step in passes])
+    sigma = _whole([step.half.spread(step.params.sigma) for step in passes])
     return Walked(y_hat, EntropyParams(mu=mu, sigma=sigma))
+
+
+def _whole(halves: list[Tensor]) -> Tensor:
+    """(B, c, h, w) of every pass in coding order, zeros at the other half's positions -> (B, M, h, w)."""
+    pairs = zip(halves[::2], halves[1::2], strict=True)
+    return torch.cat([anchors + non_anchors for anchors, non_anchors in pairs], dim=1)
 
 
 class EncodedY(NamedTuple):
@@ -121,8 +135,8 @@ def encode_with_y_hat(exact: EntropyModel, y: Tensor, hyper: Tensor) -> EncodedY
     coder = SymbolEncoder()
 
     def visit(step: Pass) -> Tensor:
-        symbols = (y[:, step.channels] - step.params.mu).round()
-        coder.encode(_numbers(symbols, step.mask).astype(np.int32), _scale_indexes(step))
+        symbols = (step.half.take(y[:, step.channels]) - step.params.mu).round()
+        coder.encode(_numbers(symbols).astype(np.int32), _scale_indexes(step))
         return symbols + step.params.mu
 
     y_hat = exact.walk(hyper, visit)
@@ -137,10 +151,8 @@ def decode_y(exact: EntropyModel, stream: bytes, hyper: Tensor) -> Tensor:
     coder = SymbolDecoder(stream)
 
     def visit(step: Pass) -> Tensor:
-        symbols = torch.zeros_like(step.params.mu)
-        values = torch.from_numpy(coder.decode(_scale_indexes(step))).to(symbols)
-        symbols[:, :, step.mask] = values.view(1, symbols.shape[1], -1)
-        return symbols + step.params.mu
+        mu = step.params.mu
+        return torch.from_numpy(coder.decode(_scale_indexes(step))).to(mu).view_as(mu) + mu
 
     y_hat = exact.walk(hyper, visit)
     coder.finish()
@@ -148,9 +160,9 @@ def decode_y(exact: EntropyModel, stream: bytes, hyper: Tensor) -> Tensor:
 
 
 def _scale_indexes(step: Pass) -> NDArray[np.int64]:
-    return tables.scale_index(_numbers(step.params.sigma, step.mask))
+    return tables.scale_index(_numbers(step.params.sigma))
 
 
-def _numbers(x: Tensor, mask: Tensor) -> NDArray[np.float64]:
-    """The masked positions of (1, c, h, w) in coding order: channel, row, column."""
-    return x[0, :, mask].flatten().cpu().numpy()
+def _numbers(x: Tensor) -> NDArray[np.float64]:
+    """(1, c, 1, P) in coding order: channel, row, column."""
+    return x.flatten().cpu().numpy()

@@ -7,6 +7,8 @@ slice i:   o x o x      x anchor (row + column odd): coded first, from the hyper
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +37,43 @@ def _channel_net(in_channels: int, widths: tuple[int, int], out_channels: int) -
     )
 
 
+class Half(NamedTuple):
+    """Half of a checkerboard, as rows of positions: what a pass computes, it computes for these alone."""
+
+    places: Tensor  # (P,) indices into the flattened positions, in rising order
+    size: tuple[int, int]  # h, w of the whole
+
+    def take(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, 1, P)."""
+        return x.flatten(2).index_select(2, self.places)[:, :, None]
+
+    def spread(self, x: Tensor) -> Tensor:
+        """Inverse of `take`, with zeros at the other positions."""
+        flat = x.new_zeros(*x.shape[:2], self.size[0] * self.size[1])
+        return flat.index_copy(2, self.places, x[:, :, 0]).unflatten(2, self.size)
+
+
+class Checkerboard(NamedTuple):
+    anchors: Half
+    non_anchors: Half
+
+
+def checkerboard(height: int, width: int, device: torch.device) -> Checkerboard:
+    """Anchors are where row + column is odd."""
+    rows = torch.arange(height, device=device)[:, None]
+    columns = torch.arange(width, device=device)[None, :]
+    odd = ((rows + columns) % 2 == 1).flatten()
+    halves = (Half(mask.nonzero()[:, 0], (height, width)) for mask in (odd, ~odd))
+    return Checkerboard(*halves)
+
+
+class CheckerboardConv2d(nn.Conv2d):
+    """From anchors, with zeros in between, to non-anchors: the weights an even way from the centre have no effect.
+
+    What it gives at the anchors is not meant.
+    """
+
+
 class SliceContext(nn.Module):
     """Entropy parameters of one slice of c channels, given `before` channels already decoded."""
 
@@ -42,23 +81,26 @@ class SliceContext(nn.Module):
         super().__init__()
         hyper = 2 * config.y_channels
         known = hyper + (2 * channels if before else 0)
-        self.local = nn.Conv2d(channels, 2 * channels, 5, padding=2)
+        self.local = CheckerboardConv2d(channels, 2 * channels, 5, padding=2)
         self.channel = _channel_net(before, config.context_widths, 2 * channels) if before else None
         self.anchor_params = _parameter_net(known, 2 * channels)
         self.non_anchor_params = _parameter_net(known + 2 * channels, 2 * channels)
 
-    def known(self, hyper: Tensor, y_hat_before: Tensor | None) -> Tensor:
-        """What both passes may use: the channel context of the slices before, and the hyper feature."""
-        if self.channel is None or y_hat_before is None:
-            return hyper
-        return torch.cat([self.channel(y_hat_before), hyper], dim=1)
+    def channel_context(self, y_hat_before: list[Tensor]) -> Tensor | None:
+        """What the slices before (B, ., h, w) tell of this one: (B, 2c, h, w); of the first, nothing."""
+        return None if self.channel is None else self.channel(torch.cat(y_hat_before, dim=1))
 
-    def anchor(self, known: Tensor) -> EntropyParams:
-        return _split(self.anchor_params(known))
+    def anchor(self, hyper: Tensor, channel: Tensor | None) -> EntropyParams:
+        """hyper (B, 2M, 1, P) and channel context (B, 2c, 1, P) at the anchors."""
+        return _split(self.anchor_params(_join(channel, hyper)))
 
-    def non_anchor(self, known: Tensor, y_hat_anchor: Tensor) -> EntropyParams:
-        """`y_hat_anchor` (B, c, h, w) is zero off the anchors."""
-        return _split(self.non_anchor_params(torch.cat([self.local(y_hat_anchor), known], dim=1)))
+    def non_anchor(self, hyper: Tensor, channel: Tensor | None, local: Tensor) -> EntropyParams:
+        """The same at the non-anchors, and there too `self.local` of y_hat's anchors."""
+        return _split(self.non_anchor_params(_join(local, channel, hyper)))
+
+
+def _join(*parts: Tensor | None) -> Tensor:
+    return torch.cat([part for part in parts if part is not None], dim=1)
 
 
 def _split(params: Tensor) -> EntropyParams:
@@ -70,10 +112,3 @@ def context_model(config: CompressionConfig) -> nn.ModuleList:
     """One SliceContext per slice, first coded first."""
     before = [sum(config.slices[:i]) for i in range(len(config.slices))]
     return nn.ModuleList(SliceContext(config, c, b) for c, b in zip(config.slices, before, strict=True))
-
-
-def anchor_mask(height: int, width: int, device: torch.device) -> Tensor:
-    """(height, width) bool, true where row + column is odd."""
-    rows = torch.arange(height, device=device)[:, None]
-    columns = torch.arange(width, device=device)[None, :]
-    return (rows + columns) % 2 == 1
