@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rdeic.errors import CheckpointError, TrainingError
+from rdeic.files import sync_folder
 
 _NAME = re.compile(r"checkpoint-(\d+)\.pt")
 
@@ -60,7 +61,7 @@ def save(checkpoint: Checkpoint, out: Path, keep_last: int) -> Path:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-        _sync_folder(out)  # before older ones go
+        sync_folder(out)  # before older ones go
         for old in steps(out)[:-keep_last]:
             path_of(old, out).unlink()
     except OSError as error:
@@ -94,13 +95,3 @@ def load(path: Path) -> Checkpoint:
             f"cannot resume from {path} ({reason}); delete it to use the one before, or where there is none to start "
             "anew"
         ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the renaming outlast a power cut; systems that cannot open folders do without."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
