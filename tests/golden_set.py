@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,8 +24,12 @@ from rdeic.config import (
     ModelConfig,
     UNetConfig,
 )
+from rdeic.foreign.convert import convert_state
+from rdeic.model import Rdeic
 
 FOLDER = Path(os.environ.get("RDEIC_GOLDEN", Path(__file__).with_name("golden") / "a"))
+TOLERANCE = 1e-4  # of the largest magnitude
+QUALITY = torch.zeros(1)
 
 
 class Golden(NamedTuple):
@@ -77,3 +83,32 @@ def config_of(cfg: dict[str, Any]) -> ModelConfig:
         control=ControlConfig(control["control_model_ratio"], control["num_head_channels"]),
         diffusion=DiffusionConfig(relay_start=cfg["used_timesteps"]),
     )
+
+
+@pytest.fixture(scope="module")
+def golden() -> Golden:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def model(golden: Golden) -> Rdeic:
+    state = convert_state(golden.state, golden.config)
+    model = Rdeic(golden.config)
+    model.load_state_dict({**state, "context": golden.vectors["context"]})
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def pixels(golden: Golden) -> Tensor:
+    return golden.vectors["image_u8"].permute(2, 0, 1)[None] / 255.0 * 2.0 - 1.0  # (1, 3, H, W)
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    """Of the largest magnitude."""
+    return float((found.float() - wanted).abs().max() / wanted.abs().max())
+
+
+def assert_close(found: Tensor, wanted: Tensor) -> None:
+    assert found.shape == wanted.shape
+    error = relative_error(found, wanted)
+    assert error <= TOLERANCE, f"relative error {error:.3g}"

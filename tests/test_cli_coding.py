@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
-from test_cli import Program, model, picture, program
+from program_runs import Program, model, picture, program
 
 import rdeic
 from rdeic import container, images, metadata

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from golden_set import load
-from test_golden import assert_close
+from golden_set import assert_close, load
 from torch import Tensor, nn
 
 from rdeic.checkpoints import Shape

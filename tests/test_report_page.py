@@ -3,144 +3,24 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
-import io
 import json
 import math
 import re
 import sys
-import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from report_results import CODECS, DASH, IMAGES, Page, columns, drawings, failed, picture_file, results, show
 
 from rdeic.errors import ConfigError
-from rdeic.evaluation import labels, plots, published, report_page
-from rdeic.evaluation.bd_rate import Curve
+from rdeic.evaluation import published, report_page
 from rdeic.evaluation.means import curve, means
-from rdeic.evaluation.plots import Series
-from rdeic.evaluation.results import ORIGINAL, Results, Shown
+from rdeic.evaluation.results import ORIGINAL, Shown
 from rdeic.evaluation.same_rate import at_rates
-from rdeic.evaluation.types import METRICS, Measurement, Score, SetScore, Unavailable, UnavailableCodec
-from rdeic.evaluation.viewer import gallery
+from rdeic.evaluation.types import METRICS, Score, Unavailable, UnavailableCodec
 
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}</style>'&amp;"
-DASH = "\N{EN DASH}"  # where there is no value
-CODECS = ("rdeic", "avif", "webp", "jpeg")
-BITS = {"rdeic": 0.5, "avif": 1.0, "webp": 1.3, "jpeg": 2.2}  # for the same quality
-SETTINGS = ("1", "2", "3", "5", "10")
-IMAGES = ("kodim01.png", "kodim02.png", "kodim03.png")
-
-
-def measurement(codec: str, setting: str, image: str) -> Measurement:
-    """Qualities that depend on the setting and the picture only, so that BD-rates are known."""
-    level, offset = SETTINGS.index(setting), IMAGES.index(image)
-    scores = (
-        Score("psnr", 22.0 + 1.5 * level + offset - 0.05 * level**2),
-        Score("ms_ssim", 1 - 0.3 / (2 + level)),
-        Score("lpips", 0.4 / (1 + level) + 0.01 * offset),
-        Score("dists", 0.25 / (1 + 0.7 * level) + 0.01 * offset),
-    )
-    bpp = BITS[codec] * 0.06 * 1.5**level
-    size = round(bpp * 48 * 32 / 8)
-    return Measurement(codec, setting, image, 48, 32, size, bpp, 0.1 + level, 0.25, scores, "")
-
-
-def failed(one: Measurement, reason: str) -> Measurement:
-    """As a run records it."""
-    return Measurement(*one[:3], 0, 0, 0, 0.0, 0.0, 0.0, (), reason)
-
-
-def results(measurements: tuple[Measurement, ...] | None = None) -> Results:
-    if measurements is None:
-        measurements = tuple(measurement(c, s, i) for c in CODECS for s in SETTINGS for i in IMAGES)
-    return Results(
-        dataset="kodak",
-        protocol="as is",
-        metrics=("psnr", "ms_ssim", "lpips", "dists", "niqe", "fid"),
-        codecs=tuple(dict.fromkeys(one.codec for one in measurements)),
-        measurements=measurements,
-        set_scores=tuple(
-            SetScore(codec, setting, Score("fid", 90 / (1 + level) + 5 * BITS[codec]))
-            for codec in CODECS
-            for level, setting in enumerate(SETTINGS)
-        ),
-        unavailable=(Unavailable("niqe", "needs pyiqa: pip install 'rdeic[eval]'"),),
-        unavailable_codecs=(UnavailableCodec("bpg", "bpgenc is not on the PATH"),),
-        shown=(),
-        command="rdeic evaluate kodak --codec rdeic --codec avif -o report",
-        versions=("rdeic 0.1", "Pillow 13.0.0"),
-        hardware=("Some CPU, 2 cores, Linux", "Another CPU, 64 cores, Linux"),
-    )
-
-
-def show(folder: Path, base: Results) -> Results:
-    """With pictures of noise for the viewer, of the first image."""
-    generator = np.random.default_rng(0)
-    shown = []
-    (folder / "shown").mkdir(parents=True)
-    for codec, setting in [(ORIGINAL, ""), *((codec, setting) for codec in CODECS for setting in SETTINGS)]:
-        path = f"shown/{codec}-{setting}.png"
-        Image.fromarray(generator.integers(0, 256, (32, 48, 3), np.uint8)).save(folder / path)
-        shown.append(Shown(codec, setting, IMAGES[0], path))
-    return base._replace(shown=tuple(shown))
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: elements, attributes, text, tables."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.raw: dict[str, list[str]] = {"script": [], "style": []}
-        self.rows: list[list[str]] = []
-        self._raw = ""
-        self._in_cell = False
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        self._raw = tag if tag in self.raw else ""
-        if self._raw:
-            self.raw[tag].append("")
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        self._in_cell = tag in ("td", "th") or (self._in_cell and tag != "tr")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self.raw:
-            self._raw = ""
-        if tag in ("td", "th"):
-            self._in_cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self._raw:
-            self.raw[self._raw][-1] += data
-            return
-        self.texts.append(data)
-        if self._in_cell:
-            self.rows[-1][-1] += data
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def row(self, *start: str) -> list[str]:
-        """The first table row that begins so."""
-        return next(row for row in self.rows if tuple(row[: len(start)]) == start)
-
-
-def columns(path: Path) -> list[dict[str, str]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
 def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
@@ -365,139 +245,6 @@ def test_published_curves_are_drawn_beside(tmp_path: Path) -> None:
     assert published.SOURCE in page.text
     assert not set(published.VARIANTS) & set(page.texts)
     assert published.SOURCE not in Page(report_page.write(results(), tmp_path)).text
-
-
-def drawings(path: Path) -> list[ET.Element]:
-    """The plots of a page, as XML."""
-    return [
-        ET.fromstring(svg) for svg in re.findall(r"<svg viewBox=\"0 0 .*?</svg>", path.read_text(), re.DOTALL)
-    ]
-
-
-def test_there_is_a_plot_for_every_metric_with_every_codec(tmp_path: Path) -> None:
-    plots = drawings(report_page.write(results(), tmp_path))
-    names = [plot.attrib["aria-label"].split(" against")[0] for plot in plots]
-    assert names == ["PSNR", "MS-SSIM", "LPIPS", "DISTS", "FID"]
-    for plot in plots:
-        curves = {group.attrib["data-codec"]: group for group in plot.iter("g")}
-        assert set(curves) == set(CODECS)
-        for codec, group in curves.items():
-            tips = [tip.text or "" for tip in group.iter("title")]
-            assert len(tips) == len(SETTINGS)
-            assert tips[0].endswith(f"at {BITS[codec] * 0.06:.4f} bpp")
-            places = [float(x) for x in re.findall(r"translate\(([\d.]+)", ET.tostring(group).decode())]
-            steps = np.diff(places)
-            assert np.all(steps > 0) and np.ptp(steps) < 0.3  # equal ratios of rates, equal distances
-            assert group.findtext("text") == codec
-
-
-def test_lower_rates_lie_left_and_higher_values_up(tmp_path: Path) -> None:
-    plot = drawings(report_page.write(results(), tmp_path))[0]
-    found = {}
-    for group in plot.iter("g"):
-        marks = re.findall(r"translate\(([\d.]+) ([\d.]+)\)", ET.tostring(group).decode())
-        found[group.attrib["data-codec"]] = [(float(x), float(y)) for x, y in marks]
-    assert found["rdeic"][0][0] < found["avif"][0][0] < found["jpeg"][0][0]
-    assert found["rdeic"][0][1] == found["jpeg"][0][1] > found["rdeic"][1][1]
-
-
-@pytest.mark.parametrize("rates", [(0.25,), (0.22, 0.28), (0.02, 0.9), (1.0,), (1e-4, 1.01e-4)])
-def test_every_axis_has_numbers(rates: tuple[float, ...]) -> None:
-    line = Series(Curve("a", rates, tuple(20 + rate for rate in rates)), 0, "a")
-    texts = list(ET.fromstring(plots.plot([line], METRICS[0], None)).iter("text"))
-    for kind in ("tick", "tick y"):
-        told = [float(one.text or "") for one in texts if one.attrib["class"] == kind]
-        assert len(told) >= 2 and told == sorted(set(told))
-
-
-def test_no_two_codecs_look_alike(tmp_path: Path) -> None:
-    assert len({(plots.colour(style), plots.marker(style)) for style in range(plots.STYLES**2)}) == 64
-    many = tuple(one._replace(codec=f"{one.codec}{i}") for i in range(3) for one in results().measurements)
-    text = report_page.write(results(many)._replace(set_scores=()), tmp_path).read_text()
-    assert len(set(re.findall(r'class="swatch (c[0-7]".*?d="[^"]*)"', text))) == 3 * len(CODECS)
-
-
-def test_labels_stay_clear_of_each_other_and_of_curves() -> None:
-    area = labels.Box(0, 0, 640, 400)
-    curves = [[labels.Point(100 + 90.0 * i, 300 - 50.0 * i - 14 * k) for i in range(5)] for k in range(5)]
-    placed = labels.place(["rdeic", "avif", "webp", "jpeg xl", "heic"], curves, area)
-    for i, one in enumerate(placed):
-        assert area.left <= one.box.left and one.box.right <= area.right
-        assert not any(one.box.meets(other.box) for other in placed[i + 1 :])
-        assert not any(one.box.covers(point) for curve in curves for point in curve)
-
-
-def picture_file() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (48, 32), "teal").save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def test_the_viewer_has_the_very_pictures(tmp_path: Path) -> None:
-    given = show(tmp_path, results())
-    scenes = json.loads(Page(report_page.write(given, tmp_path)).raw["script"][0])
-    assert [(scene["image"], scene["width"], scene["height"]) for scene in scenes] == [
-        ("kodim01.png", 48, 32)
-    ]
-    versions = scenes[0]["versions"]
-    assert versions[0]["codec"] == ORIGINAL and len(versions) == len(given.shown)
-    order = [(CODECS.index(version["codec"]), version["bpp"]) for version in versions[1:]]
-    assert order == sorted(order)
-    for version in versions:
-        kind, _, data = version["uri"].partition(";base64,")
-        assert kind == "data:image/png"
-        stored = tmp_path / f"shown/{version['codec']}-{version['setting']}.png"
-        assert base64.b64decode(data) == stored.read_bytes()
-    last = dict(versions[-1]["facts"])
-    assert last["rate"] == f"{2.2 * 0.06 * 1.5**4:.4f} bpp" and last["PSNR"] == "27.20 dB"
-
-
-def test_failures_have_no_size_in_the_viewer(tmp_path: Path) -> None:
-    given = show(tmp_path, results())
-    given = given._replace(measurements=(failed(given.measurements[0], "crashed"), *given.measurements[1:]))
-    (scene,) = gallery(given, tmp_path, 1 << 20).scenes
-    assert (scene.width, scene.height) == (48, 32)
-
-
-@pytest.mark.parametrize("missing", [False, True])
-def test_a_viewer_without_pictures_says_why(
-    missing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = show(tmp_path, results())
-    monkeypatch.setattr(report_page, "PICTURE_BYTES", 1000)
-    if missing:
-        given = given._replace(shown=(Shown("avif", "1", IMAGES[0], "gone.png"),))
-    page = Page(report_page.write(given, tmp_path))
-    why = "gone.png: not a readable" if missing else "21 pictures lie beside this page as files"
-    assert why in page.text and "Side by side" in page.text
-    assert not {tag for tag, a in page.elements if a.get("class") == "stage"}
-    assert len(page.raw["script"]) == 1  # no scenes for it
-
-
-def test_the_viewer_takes_no_file_but_pictures_of_the_report(tmp_path: Path) -> None:
-    folder = tmp_path / "report"
-    given = show(folder, results())
-    (tmp_path / "secret.png").write_bytes(picture_file())
-    (folder / "notes.png").write_bytes(b"<svg onload=alert(1)>")
-    bad = ("../secret.png", str(tmp_path / "secret.png"), "notes.png", "missing.png", "shown", "a\0b")
-    given = given._replace(shown=(*given.shown, *(Shown("avif", "1", IMAGES[0], path) for path in bad)))
-    found = gallery(given, folder, 1 << 20)
-    assert [line.partition(": not a readable")[0] for line in found.broken] == list(bad)
-    assert len(found.scenes[0].versions) == 1 + len(CODECS) * len(SETTINGS)
-
-
-@pytest.mark.parametrize("files", [21, 15, 8, 4])
-def test_the_viewer_keeps_the_page_small_and_every_codec_in_it(tmp_path: Path, files: int) -> None:
-    given = show(tmp_path, results())
-    whole = gallery(given, tmp_path, 1 << 30).scenes[0].versions
-    limit = files * max(len(version.uri) for version in whole)
-    found = gallery(given, tmp_path, limit)
-    kept = [version for scene in found.scenes for version in scene.versions]
-    assert sum(len(version.uri) for version in kept) <= limit
-    assert len(kept) + found.full == len(given.shown)
-    # of each codec all five, the first, third and fifth, the first alone; not even that
-    assert len(kept) == {21: 1 + 5 * 4, 15: 1 + 3 * 4, 8: 1 + 1 * 4, 4: 0}[files]
-    assert {version.codec for version in kept} == ({ORIGINAL, *CODECS} if kept else set())
 
 
 @pytest.mark.filterwarnings("error")

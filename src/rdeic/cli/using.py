@@ -1,0 +1,116 @@
+"""The commands of a user and their options. Each option states its unit and range."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rdeic.cli.options import DEVICE, FORCE, IN, LARGEST, OUT
+from rdeic.container import MAX_PIXELS
+
+VERIFY = (
+    "Decode the bits again and compare, before anything is written. Default: where it costs little, which is with "
+    "--bpp and --bytes, and for models with a large encoder."
+)
+
+
+class Format(enum.StrEnum):
+    """Kinds of picture files that can be written."""
+
+    png = "png"
+    jpg = "jpg"
+    webp = "webp"
+
+
+def compress(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help=IN, show_default=False)],
+    out: Annotated[str | None, typer.Option("-o", "--output", metavar="OUT|DIR", help=OUT)] = None,
+    quality: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Quality, 0 to 100. Default: 50.")
+    ] = None,
+    bpp: Annotated[
+        float | None, typer.Option(min=1e-6, help="Wanted bits per pixel, met as closely as possible.")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option("--bytes", min=1, metavar="N", help="Best quality in at most N bytes.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME|DIR", help="Installed model, or a model folder.")
+    ] = "mini",
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the decoder's noise; 0 is free.")
+    ] = 0,
+    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=VERIFY)] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata", help="Keep date, camera, comment and the colour profile's name.")
+    ] = False,
+    location: Annotated[
+        bool, typer.Option("--location", help="Keep the GPS position too; implies --metadata.")
+    ] = False,
+    background: Annotated[
+        str | None, typer.Option(metavar="COLOUR", help="Put behind transparent pixels: white, #rrggbb, ...")
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
+    force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
+) -> None:
+    """Compress pictures: photo.png => photo.rdeic."""
+    if sum(goal is not None for goal in (quality, bpp, max_bytes)) > 1:
+        raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
+    from rdeic.cli import coding
+
+    goal, keep = coding.Goal(quality, bpp, max_bytes, seed), coding.Keep(metadata, location)
+    options = coding.CompressOptions(out, goal, model, device, verify, background, keep, max_pixels, force)
+    coding.compress(inputs, options)
+
+
+def decompress(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help=IN, show_default=False)],
+    out: Annotated[str | None, typer.Option("-o", "--output", metavar="OUT|DIR", help=OUT)] = None,
+    detail: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="Amount of generated detail: below 1 smoother, above 1 sharper."),
+    ] = 1.0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps. Default: as the file says.")
+    ] = None,
+    kind: Annotated[
+        Format | None, typer.Option("--format", help="Default: that of the output's suffix, or else png.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Default: the installed model that made the file.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
+    force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
+) -> None:
+    """Restore pictures: photo.rdeic => photo.png."""
+    from rdeic.cli import coding
+
+    wanted = None if kind is None else kind.value
+    options = coding.DecompressOptions(out, detail, steps, wanted, model, device, max_pixels, force)
+    coding.decompress(inputs, options)
+
+
+def info(
+    inputs: Annotated[list[str], typer.Argument(metavar="FILE...", help=IN, show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line and file.")] = False,
+) -> None:
+    """Show what the headers of .rdeic files say, and their metadata."""
+    from rdeic.cli import listing
+
+    listing.info(inputs, as_json)
+
+
+def models(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="DIR", help="Further model folders.", show_default=False)
+    ] = None,
+) -> None:
+    """List the installed models, in the package and in the folder RDEIC_MODELS, with sizes and rates."""
+    from rdeic.cli import listing
+
+    listing.models(folders or [])
