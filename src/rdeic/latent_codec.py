@@ -65,7 +65,8 @@ class EntropyModel(nn.Module):
         first = 0
         for count, context in zip(self.slices, self.context, strict=True):
             channels = slice(first, first + count)
-            decoded.append(_walk_slice(context, board, halves, decoded, channels, quantise))  # type: ignore[arg-type]
+            assert isinstance(context, SliceContext)  # a ModuleList does not say of what
+            decoded.append(_walk_slice(context, board, halves, decoded, channels, quantise))
             first += count
         return torch.cat(decoded, dim=1)
 
