@@ -3,8 +3,9 @@
     python scripts/ablation.py --data PHOTOGRAPHS --eval KODAK --start MODEL --perceptual WEIGHTS -o DIR
         [--sets table2,fig8,fig9,start,codebook] [--steps-scale 1.0] [--pictures 24] [--crop 384x256]
 
-All start from MODEL with a control network that has learned nothing yet. (Its compression module is kept: a fresh one
-takes more steps than all of these before it is worth comparing.) What each run is, configs/ablation says;
+All start from MODEL, with a noise estimator trained on at the levels where the Baseline begins, and a control network
+that has learned nothing yet. (The compression module is kept: a fresh one takes more steps than all of these before it
+is worth comparing.) What each run is, configs/ablation says;
 --steps-scale shortens or lengthens all of them. Every method trains as long in all: "Baseline" and "+RRD" go on with
 independent training while "+RRD+FSFT" fine-tunes.
 
@@ -41,6 +42,7 @@ from rdeic.training import run as train
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "ablation"
 START = "start"  # the run that is none: what all others begin with
+PRIOR = "prior"  # the run before it, from --start
 FINE_TUNED = "-fsft"  # ends the names of runs of the fixed-step stage
 FRESH = "control."
 SEED = 0
@@ -109,12 +111,15 @@ def trained(name: str, arguments: argparse.Namespace) -> Path:
     if (model / registry.CONFIG_FILE).is_file():
         return model
     if name == START:
-        fresh_start(registry.find(arguments.start), model)
+        fresh_start(trained(PRIOR, arguments), model)
         return model
     config = settings.read(CONFIGS / f"{name}.toml")
-    before = trained(Path(config.model).parent.name, arguments)
+    if name == PRIOR:
+        stage, before = PRIOR, registry.find(arguments.start)
+    else:
+        stage = "fixed-step" if name.endswith(FINE_TUNED) else "independent"
+        before = trained(Path(config.model).parent.name, arguments)
     print(f"training {name}", file=sys.stderr)
-    stage = "fixed-step" if name.endswith(FINE_TUNED) else "independent"
     scaled = _scaled(config, arguments.steps_scale)
     config = dataclasses.replace(
         scaled,

@@ -88,7 +88,7 @@ def test_every_method_names_a_configuration_and_every_configuration_is_used() ->
     module = script("ablation")
     runs = {method.run for methods in module.SETS.values() for method in methods}
     models = {settings.read(CONFIGS / "ablation" / f"{run}.toml").model for run in runs}
-    used = runs | {Path(model).parent.name for model in models}
+    used = runs | {Path(model).parent.name for model in models} | {module.PRIOR}
     assert used == {path.stem for path in (CONFIGS / "ablation").glob("*.toml")}
     names = {method.name for methods in module.SETS.values() for method in methods}
     assert all(names.issuperset(drawn) for drawn in FIGURES.values())

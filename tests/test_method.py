@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, WIDE
@@ -17,6 +18,7 @@ import rdeic
 from rdeic import images
 from rdeic.checkpoints import save_model
 from rdeic.config import PRESETS, SD21
+from rdeic.diffusion.schedule import alpha_bars
 from rdeic.errors import ConfigError
 from rdeic.model import Rdeic
 from rdeic.training import config as settings
@@ -113,7 +115,10 @@ def test_full_size_is_the_recipe_of_the_paper() -> None:
     assert reshaped(SD21, settings.read(CONFIGS / "sd21" / "fixed-step-2.toml").method) == SD21
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "ablation").glob("*.toml")), ids=lambda path: path.stem)
+ABLATIONS = [path for path in FILES if path.parent.name == "ablation" and path.stem != "prior"]
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_ablations_differ_in_nothing_but_what_they_are_about(path: Path) -> None:
     ending = next((end for end in ("-longer", "-fsft") if path.stem.endswith(end)), "")
     ours, reference = settings.read(path), settings.read(path.with_name(f"rrd{ending}.toml"))
@@ -241,6 +246,24 @@ def test_pure_noise_learns_the_noise_and_not_the_residual() -> None:
     nn.init.constant_(model.compression.to_latent.bias, 30.0)
     assert terms("independent", model, VARIANTS["pure noise"][1])["eps"] == pytest.approx(1, abs=0.2)
     assert terms("independent", model, RELAY)["z0"] > 3
+
+
+@pytest.mark.parametrize(("framework", "mean_level"), [("relay", 1 / 3), ("pure-noise", 1 / 2)])
+def test_a_prior_learns_the_levels_that_its_framework_needs(framework: str, mean_level: float) -> None:
+    """Low ones oftener for the relay; all alike, and by what they do to z0_hat, where sampling begins at T."""
+    model = fresh()
+    nn.init.zeros_(model.unet.conv_out.weight)
+    nn.init.zeros_(model.unet.conv_out.bias)
+    levels: list[int] = []
+    model.unet.register_forward_pre_hook(lambda module, args: levels.extend(args[1].tolist()))
+    chosen = dataclasses.replace(config(), method=dataclasses.replace(RELAY, framework=framework))
+    stage = build_stage("prior", model, chosen)
+    with torch.no_grad():
+        losses = [float(stage.loss(pictures() / 127.5 - 1, noise(seed)).total) for seed in range(60)]
+    alpha_bar = alpha_bars(model.config.diffusion)
+    assert np.mean(levels) / len(alpha_bar) == pytest.approx(mean_level, abs=0.08)
+    weights = 1 / alpha_bar[levels] if framework == "pure-noise" else np.ones(len(levels))
+    assert np.mean(losses) == pytest.approx(weights.mean(), rel=0.05)
 
 
 def test_without_diffusion_nothing_but_z_c_counts() -> None:

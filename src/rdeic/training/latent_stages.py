@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rdeic.diffusion.relay import diffuse
 from rdeic.model import Rdeic
+from rdeic.training.config import TrainConfig
 from rdeic.training.contract import StageLoss
 from rdeic.training.metrics import ms_ssim, psnr
 from rdeic.training.noise import Noise
@@ -86,24 +87,41 @@ def _moments(latents: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class PriorStage(StageBase):
+    """Eq. 1's noise at every level; which levels count most, `method.framework` says.
+
+    relay        eps, and the low levels favoured by squaring: relay diffusion works at n < N
+    pure-noise   v, |v_hat - v|^2 = |eps_hat - eps|^2 / alpha_bar, at uniform levels: sampling begins at n = T, where
+                 z0_hat multiplies an error of eps by 1 / alpha_bar
+    """
+
+    def __init__(self, model: Rdeic, config: TrainConfig) -> None:
+        super().__init__(model, config)
+        self.all_levels = config.method.framework == "pure-noise"
+
     def trainable(self) -> list[nn.Parameter]:
         return list(self.model.unet.parameters())
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
         _, z0 = self.encode(x, noise)
-        # Squaring favours the low noise levels, where relay diffusion works (n < 300), without starving the rest.
         u = noise.uniform(z0.shape[0])
-        t = (u.square() * len(self.alpha_bar)).long()
+        t = ((u if self.all_levels else u.square()) * len(self.alpha_bar)).long()
         error = self._error(z0, t, noise.normal(z0))
-        return StageLoss(error, (("eps_mse", error.detach()),))
+        terms = (("eps_mse", error.mean().detach()),)
+        if not self.all_levels:
+            return StageLoss(error.mean(), terms)
+        v_error = (error / self.alpha_bar[t.to(z0.device)]).mean()
+        return StageLoss(v_error, (*terms, ("v_mse", v_error.detach())))
 
     def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
         _, z0 = self.encode(x, noise)
         eps = noise.normal(z0)
-        at = (20, 100, 299, 700)
-        return tuple((f"eps_mse_{t}", float(self._error(z0, torch.full(z0.shape[:1], t), eps))) for t in at)
+        at = (20, 100, 299, 700, 999) if self.all_levels else (20, 100, 299, 700)
+        levels = ((t, torch.full(z0.shape[:1], t)) for t in at)
+        return tuple((f"eps_mse_{t}", float(self._error(z0, level, eps).mean())) for t, level in levels)
 
     def _error(self, z0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """(B,) |eps_hat - eps|^2 of every picture at its level `t`, (B,)."""
         t = t.to(z0.device)
         z_t = diffuse(z0, noise, self.alpha_bar[t].view(-1, 1, 1, 1))
-        return F.mse_loss(self.model.predict_noise(z_t, t, z_t, detail=0.0).float(), noise)
+        eps = self.model.predict_noise(z_t, t, z_t, detail=0.0).float()
+        return (eps - noise).square().mean(dim=(1, 2, 3))
