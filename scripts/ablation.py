@@ -67,8 +67,10 @@ SETS = {
         Method("+RRD+FSFT, 2 steps", "rrd-fsft"),
     ),
     "fig8": (
-        *(Method(f"+RRD, {steps} steps", "rrd-longer", steps) for steps in (1, 2, 5, 10)),
-        *(Method(f"+RRD+FSFT, {steps} steps", f"steps-{steps}-fsft") for steps in (1, 5, 10)),
+        Method("+RRD, 1 step", "rrd-longer", 1),
+        *(Method(f"+RRD, {steps} steps", "rrd-longer", steps) for steps in (2, 5, 10)),
+        Method("+RRD+FSFT, 1 step", "steps-1-fsft"),
+        *(Method(f"+RRD+FSFT, {steps} steps", f"steps-{steps}-fsft") for steps in (5, 10)),
     ),
     "fig9": (
         Method("W/o denoising process", "rrd-fsft", bypass=True),

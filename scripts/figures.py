@@ -54,7 +54,7 @@ The paper's Tables I and III. Mean and standard deviation over the pictures, the
 in memory to the bytes of a file and back. Remaining is all of decoding but the steps. The speedup is that of denoising
 against the largest number of steps: Table III's Baseline takes 50. `rdeic bench` prints this table for any machine.""",
     "ablation": """\
-The paper's Figs. 7 and 9 and its Table II, from the table that `scripts/ablation.py` made. BD-rates are against the
+The paper's Figs. 7 to 9 and its Table II, from the table that `scripts/ablation.py` made. BD-rates are against the
 first variant: how many more (+) or fewer (-) bits the same quality takes.""",
 }
 TITLES = {

@@ -146,11 +146,16 @@ class IndependentStage(_RateDistortion):
         return _mse(z0_hat, z0)
 
     def _noise_error(self, z0: Tensor, features: CompressedFeatures, noise: Noise) -> Tensor:
-        """(B,) |eps_hat - eps|^2 at a random t < T: on z0_hat the steps near T would outweigh all others."""
+        """(B,) |eps_hat - eps|^2 / sqrt(alpha_bar) at a random t < T.
+
+        On eps alone, errors near T count for nothing, though sampling begins there; on z0_hat, where they are divided
+        by alpha_bar, they would outweigh all others.
+        """
         t = noise.integers(len(self.alpha_bar), z0.shape[0])
+        alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
         eps = noise.normal(z0)
-        z_t = diffuse(z0, eps, self.alpha_bar[t].view(-1, 1, 1, 1))  # Eq. 1
-        return _mse(self.model.predict_noise(z_t, t, features.guide), eps)
+        z_t = diffuse(z0, eps, alpha_bar)  # Eq. 1
+        return _mse(self.model.predict_noise(z_t, t, features.guide), eps) / alpha_bar.flatten().sqrt()
 
 
 class FixedStepStage(_RateDistortion):

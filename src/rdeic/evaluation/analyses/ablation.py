@@ -1,4 +1,4 @@
-"""Curves of the ablation studies (Figs. 7 and 9), from the table that `scripts/ablation.py` writes.
+"""Curves of the ablation studies (Figs. 7 to 9), from the table that `scripts/ablation.py` writes.
 
 Columns: `variant`, `quality`, `bpp`, `psnr` (dB), `ms_ssim`, `perceptual`, `denoise_seconds`; others are left alone,
 and a metric whose column is missing or empty is left out. A row is one variant at one rate, means over the pictures.
@@ -22,6 +22,7 @@ from rdeic.evaluation.types import METRICS, Metric, Score
 FULL = "+RRD+FSFT, 2 steps"
 FIGURES = {  # variants of each figure, as `scripts/ablation.py` calls them
     "fig7": ("Baseline, 50 steps", "+RRD, 2 steps", "+RRD, 5 steps", FULL),
+    "fig8": ("+RRD, 1 step", "+RRD, 2 steps", "+RRD, 5 steps", "+RRD, 10 steps"),
     "fig9": ("W/o diffusion mechanism", "W/o denoising process", FULL),
 }
 NEEDED = ("variant", "quality", "bpp", "denoise_seconds")
