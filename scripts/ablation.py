@@ -1,7 +1,7 @@
 """The paper's Table II (and Figs. 8, 9) on mini: trained from one start, measured on real files.
 
     python scripts/ablation.py --data PHOTOGRAPHS --eval KODAK --start MODEL --perceptual WEIGHTS -o DIR
-        [--sets table2,fig8,fig9,start,codebook] [--steps-scale 1.0] [--pictures 24] [--crop 384x256]
+        [--sets table2,fig8,fig9,steps,start,codebook] [--steps-scale 1.0] [--pictures 24] [--crop 384x256]
 
 All start from MODEL, with a noise estimator trained on at the levels where the Baseline begins, and a control network
 that has learned nothing yet. (The compression module is kept: a fresh one takes more steps than all of these before it
@@ -69,12 +69,14 @@ SETS = {
     "fig8": (
         Method("+RRD, 1 step", "rrd-longer", 1),
         *(Method(f"+RRD, {steps} steps", "rrd-longer", steps) for steps in (2, 5, 10)),
-        Method("+RRD+FSFT, 1 step", "steps-1-fsft"),
-        *(Method(f"+RRD+FSFT, {steps} steps", f"steps-{steps}-fsft") for steps in (5, 10)),
     ),
     "fig9": (
         Method("W/o denoising process", "rrd-fsft", bypass=True),
         Method("W/o diffusion mechanism", "no-diffusion-longer"),
+    ),
+    "steps": (
+        Method("+RRD+FSFT, 1 step", "steps-1-fsft"),
+        *(Method(f"+RRD+FSFT, {steps} steps", f"steps-{steps}-fsft") for steps in (5, 10)),
     ),
     "start": tuple(Method(f"+RRD+FSFT, N = {n}", f"start-{n}-fsft") for n in (100, 600)),
     "codebook": tuple(Method(f"+RRD+FSFT, {k} entries", f"codebook-{k}-fsft") for k in (256, 4096)),

@@ -16,6 +16,7 @@ import pytest
 import rdeic
 from rdeic import cli, images
 from rdeic.evaluation.analyses import ablation
+from rdeic.evaluation.types import Score
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +41,19 @@ def test_half_the_bits_at_equal_quality_are_50_percent_less(tmp_path: Path) -> N
     assert header[:3] == ("variant", "rates", "denoising (s)")
     assert list(rows[0]) == ["Baseline, 50 steps", "0.020 to 0.160 bpp", "5.000", "0%", "0%", "0%"]
     assert list(rows[1]) == ["+RRD, 2 steps", "0.010 to 0.080 bpp", "0.200", "-50.0%", "-50.0%", "-50.0%"]
+
+
+def test_a_rate_over_few_common_qualities_says_so_and_over_none_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("bjontegaard")
+    rows = ablation.read(ablation_csv(tmp_path / "ablation.csv"))
+
+    def shifted(decibels: float) -> str:  # the second variant's PSNR, 20 to 23 dB as the first's
+        moved = [r._replace(scores=(Score("psnr", r.scores[0].value + decibels),)) for r in rows[4:]]
+        return ablation.table([*rows[:4], *moved])[1][1][3]
+
+    assert shifted(2.0).endswith("%")
+    assert shifted(2.75).endswith("% (of 4%)")  # 0.25 of 5.75 dB
+    assert shifted(3.5) == "-"
 
 
 def test_figures_of_the_paper_get_their_variants(tmp_path: Path) -> None:

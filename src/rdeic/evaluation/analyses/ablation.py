@@ -16,7 +16,7 @@ from rdeic.evaluation import report
 from rdeic.evaluation.analyses import drawing, sweep
 from rdeic.evaluation.analyses.drawing import Line, Panel
 from rdeic.evaluation.analyses.page import Table
-from rdeic.evaluation.bd_rate import Curve, bd_rate
+from rdeic.evaluation.bd_rate import MIN_OVERLAP, Curve, bd_rate
 from rdeic.evaluation.types import METRICS, Metric, Score
 
 FULL = "+RRD+FSFT, 2 steps"
@@ -111,7 +111,7 @@ def table(rows: Sequence[Row], against: str | None = None) -> Table:
 
 
 def _delta(anchor: Sequence[Row], group: Sequence[Row], metric: Metric) -> str:
-    """BD-rate in percent; "-" where the two have too little in common for one."""
+    """BD-rate in percent, with the share of their qualities that both reach if that is small; "-" if there is none."""
     if group[0].variant == anchor[0].variant:
         return "0%"
     curves = (
@@ -119,9 +119,11 @@ def _delta(anchor: Sequence[Row], group: Sequence[Row], metric: Metric) -> str:
         for one in (anchor, group)
     )
     try:
-        return f"{bd_rate(*curves, lower_is_better=metric.lower_is_better).percent:+.1f}%"
+        found = bd_rate(*curves, lower_is_better=metric.lower_is_better, min_overlap=0.0)
     except ConfigError:
         return "-"
+    share = "" if found.overlap >= MIN_OVERLAP else f" (of {found.overlap:.0%})"
+    return f"{found.percent:+.1f}%{share}"
 
 
 def _row(cells: dict[str, str]) -> Row:
