@@ -136,10 +136,13 @@ def test_one_command_trains_measures_and_does_nothing_twice(folder: Path, tmp_pa
 
     # What is frozen is the same in all of them.
     models = {path: load_file(path) for path in out.rglob("model.safetensors")}
-    assert len(models) == 8
-    first = load_file(folder / "start" / "model.safetensors")
-    frozen = [key for key in first if key.startswith(("autoencoder.", "unet."))]
-    assert all(torch.equal(model[key], first[key]) for model in models.values() for key in frozen)
+    assert len(models) == 9
+    given = load_file(folder / "start" / "model.safetensors")
+    prior = models[out / module.PRIOR / "model" / "model.safetensors"]
+    changed = {key.split(".")[0] for key in given if not torch.equal(prior[key], given[key])}
+    assert changed == {"unet", "compression"}  # of the latter a codebook of the configuration's size
+    frozen = [key for key in prior if key.startswith(("autoencoder.", "unet."))]
+    assert all(torch.equal(model[key], prior[key]) for model in models.values() for key in frozen)
 
     before = {path: path.stat().st_mtime_ns for path in models}
     module.main(arguments)
