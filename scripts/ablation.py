@@ -5,9 +5,8 @@
 
 All start from MODEL, with a noise estimator trained on at the levels where the Baseline begins, and a control network
 that has learned nothing yet. (The compression module is kept: a fresh one takes more steps than all of these before it
-is worth comparing.) What each run is, configs/ablation says;
---steps-scale shortens or lengthens all of them. Every method trains as long in all: "Baseline" and "+RRD" go on with
-independent training while "+RRD+FSFT" fine-tunes.
+is worth comparing.) What each run is, configs/ablation says; --steps-scale shortens or lengthens all of them. Every
+method trains about as long in all: "Baseline" and "+RRD" go on with independent training while "+RRD+FSFT" fine-tunes.
 
 Each picture's centre is compressed at every quality and restored from its bits: bpp is that of the whole file. Written
 are DIR/ablation.csv with the means, DIR/ablation.md with BD-rates against the Baseline and +RRD, and for each run a

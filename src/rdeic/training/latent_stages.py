@@ -13,7 +13,7 @@ from rdeic.diffusion.relay import diffuse
 from rdeic.model import Rdeic
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import StageLoss
-from rdeic.training.metrics import ms_ssim, psnr
+from rdeic.training.metrics import ms_ssim, mse_each, psnr
 from rdeic.training.noise import Noise
 from rdeic.training.stage_base import PerceptualStage, StageBase
 from rdeic.types import Encoded
@@ -104,24 +104,18 @@ class PriorStage(StageBase):
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
         _, z0 = self.encode(x, noise)
         u = noise.uniform(z0.shape[0])
-        t = ((u if self.all_levels else u.square()) * len(self.alpha_bar)).long()
+        t = ((u if self.all_levels else u.square()) * len(self.alpha_bar)).long().to(z0.device)
         error = self._error(z0, t, noise.normal(z0))
-        terms = (("eps_mse", error.mean().detach()),)
-        if not self.all_levels:
-            return StageLoss(error.mean(), terms)
-        v_error = (error / self.alpha_bar[t.to(z0.device)]).mean()
-        return StageLoss(v_error, (*terms, ("v_mse", v_error.detach())))
+        loss = error / self.alpha_bar[t] if self.all_levels else error
+        return StageLoss(loss.mean(), (("eps_mse", error.mean().detach()),))
 
     def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
         _, z0 = self.encode(x, noise)
         eps = noise.normal(z0)
-        at = (20, 100, 299, 700, 999) if self.all_levels else (20, 100, 299, 700)
-        levels = ((t, torch.full(z0.shape[:1], t)) for t in at)
+        levels = ((t, torch.full(z0.shape[:1], t, device=z0.device)) for t in (20, 100, 299, 700, 999))
         return tuple((f"eps_mse_{t}", float(self._error(z0, level, eps).mean())) for t, level in levels)
 
     def _error(self, z0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """(B,) |eps_hat - eps|^2 of every picture at its level `t`, (B,)."""
-        t = t.to(z0.device)
         z_t = diffuse(z0, noise, self.alpha_bar[t].view(-1, 1, 1, 1))
-        eps = self.model.predict_noise(z_t, t, z_t, detail=0.0).float()
-        return (eps - noise).square().mean(dim=(1, 2, 3))
+        return mse_each(self.model.predict_noise(z_t, t, z_t, detail=0.0), noise)

@@ -1,4 +1,4 @@
-"""Held-out metrics of pictures in [-1, 1], means over the batch."""
+"""Metrics of pictures in [-1, 1]: means over the batch, held out, and errors of each, to train on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ MS_SSIM_MIN_SIDE = 160  # pixels; a side must exceed it
 
 def _to_8bit(x: Tensor) -> Tensor:
     return ((x.float() + 1.0) * 127.5).round().clamp(0.0, 255.0)
+
+
+def mse_each(a: Tensor, b: Tensor) -> Tensor:
+    """(B,) mean squared error of pictures or latents, differentiable, in single precision."""
+    return (a.float() - b).pow(2).mean(dim=(1, 2, 3))
 
 
 def psnr(x_hat: Tensor, x: Tensor) -> float:

@@ -21,7 +21,7 @@ from rdeic.errors import ConfigError, TrainingError
 from rdeic.model import Rdeic
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import StageLoss
-from rdeic.training.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_each, psnr
+from rdeic.training.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_each, mse_each, psnr
 from rdeic.training.noise import Noise
 from rdeic.training.stage_base import PerceptualStage
 from rdeic.types import Compressed, CompressedFeatures, Encoded
@@ -114,11 +114,6 @@ class _RateDistortion(PerceptualStage):
             yield noise.normal(like)
 
 
-def _mse(a: Tensor, b: Tensor) -> Tensor:
-    """(B,) mean squared error per picture."""
-    return (a.float() - b).pow(2).mean(dim=(1, 2, 3))
-
-
 class IndependentStage(_RateDistortion):
     """Eq. 13, in one of the three frameworks."""
 
@@ -128,7 +123,7 @@ class IndependentStage(_RateDistortion):
         compressed = self._compress(encoded, quality, noise)
         features = compressed.features._replace(z_c=compressed.features.z_c.float())
         weight = self.weights.latent
-        distortions = [Distortion("z_c", weight, _mse(features.z_c, z0))]
+        distortions = [Distortion("z_c", weight, mse_each(features.z_c, z0))]
         if self.method.framework == "relay":
             distortions.append(Distortion("z0", weight, self._relay_error(z0, features, noise)))
         elif self.method.framework == "pure-noise":
@@ -143,7 +138,7 @@ class IndependentStage(_RateDistortion):
         eps = relay_noise(noise.normal(z0), features.z_c, z0, float(self.alpha_bar[start - 1]))
         z_n = diffuse(z0, eps, alpha_bar)  # Eq. 10
         z0_hat = predict_z0(z_n, self.model.predict_noise(z_n, n, features.guide).float(), alpha_bar)
-        return _mse(z0_hat, z0)
+        return mse_each(z0_hat, z0)
 
     def _noise_error(self, z0: Tensor, features: CompressedFeatures, noise: Noise) -> Tensor:
         """(B,) |eps_hat - eps|^2 / sqrt(alpha_bar) at a random t < T.
@@ -155,7 +150,7 @@ class IndependentStage(_RateDistortion):
         alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
         eps = noise.normal(z0)
         z_t = diffuse(z0, eps, alpha_bar)  # Eq. 1
-        return _mse(self.model.predict_noise(z_t, t, features.guide), eps) / alpha_bar.flatten().sqrt()
+        return mse_each(self.model.predict_noise(z_t, t, features.guide), eps) / alpha_bar.flatten().sqrt()
 
 
 class FixedStepStage(_RateDistortion):
@@ -192,9 +187,9 @@ class FixedStepStage(_RateDistortion):
             quality,
             compressed,
             [
-                Distortion("z_c", w.latent, _mse(features.z_c, z0)),
-                Distortion("z0", w.latent, _mse(z0_hat, z0)),
-                Distortion("mse", w.mse, _mse(x_hat, x)),
+                Distortion("z_c", w.latent, mse_each(features.z_c, z0)),
+                Distortion("z0", w.latent, mse_each(z0_hat, z0)),
+                Distortion("mse", w.mse, mse_each(x_hat, x)),
                 Distortion("perceptual", w.perceptual, self.perceptual(x_hat, x)),
                 Distortion("ms_ssim", w.ms_ssim, self._dissimilarity(x_hat, x)),
             ],
