@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import sys
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from rdeic.errors import RdeicError
 
+# How Python writes a byte of a name that is no text (PEP 383): 0xDC00 + the byte, which is never ASCII.
+_ASCII = 0x80
+_FIRST_RAW, _LAST_RAW = 0xDC80, 0xDCFF
+
 
 def fail(line: str) -> None:
-    """One line about a failure, on stderr."""
-    print("rdeic: " + " ".join(line.split()), file=sys.stderr, flush=True)
+    """One line on stderr, about a failure or about something left out."""
+    say(f"rdeic: {line}", sys.stderr)
+
+
+def say(line: str, stream: TextIO | None) -> None:
+    """One line, whatever names it holds; nowhere if the stream was closed before the program began."""
+    if stream is not None:
+        print(harmless(line), file=stream, flush=True)
+
+
+def harmless(text: str) -> str:
+    """Without what a terminal would obey: control characters, and those that reverse the direction of writing.
+
+    They are written as escape sequences of Python, as are the bytes of names that are no text.
+    """
+    return "".join(map(_shown, text))
+
+
+def _shown(letter: str) -> str:
+    if letter.isprintable() or unicodedata.category(letter) == "Zs":  # spaces of all kinds
+        return letter
+    if _FIRST_RAW <= ord(letter) <= _LAST_RAW:
+        return f"\\x{ord(letter) - _FIRST_RAW + _ASCII:02x}"
+    return letter.encode("unicode_escape").decode()
 
 
 def explain(error: Exception) -> str:
@@ -20,20 +51,38 @@ def explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    kind = type(error).__name__
-    return f"internal error ({kind}: {error}); please report it, with what RDEIC_DEBUG=1 rdeic ... prints"
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    return f"internal error ({kind}: {text}); please report it, with what RDEIC_DEBUG=1 rdeic ... prints"
+
+
+@contextlib.contextmanager
+def only_our_words() -> Iterator[None]:
+    """Meanwhile what libraries warn of and log stays off stderr; in exceptions it is said, with RDEIC_DEBUG=1 all."""
+    if os.environ.get("RDEIC_DEBUG") == "1":
+        yield
+        return
+    before, warnings.showwarning = warnings.showwarning, lambda *_, **__: None
+    silent = logging.NullHandler()
+    logging.getLogger().addHandler(silent)  # or else `logging` prints what nobody listens to
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+        logging.getLogger().removeHandler(silent)
 
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[], None]]:
     """A function that moves a progress bar by one; there is a bar only for several files on a terminal."""
-    if total < 2 or not sys.stderr.isatty():
+    if total < 2 or sys.stderr is None or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     # Lines printed meanwhile go above the bar. stdout is left alone when it is not on the terminal.
-    with Progress(console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
+    with Progress(
+        console=Console(stderr=True), redirect_stdout=sys.stdout is not None and sys.stdout.isatty()
+    ) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
