@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -115,6 +119,37 @@ def test_failures_cost_only_themselves(album: Path, capsys: pytest.CaptureFixtur
         "rdeic: album/5.png: unreadable",
         "6 done, 0 finished before, 2 failed: album/2.png, album/5.png",
     ]
+
+
+WAITS = """
+import sys, threading
+from rdeic.cli import batch
+from rdeic.cli.inputs import gather, plain
+from rdeic.cli.outputs import Target
+from rdeic.cli.rules import Packing
+
+def work(source):
+    print("at work", flush=True)
+    threading.Event().wait()
+
+batch.run(gather(["album"], plain({".png"})), Target("out/", ".rdeic", False), Packing(), work, jobs=2)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_does_not_wait_for_pictures_under_way(album: Path) -> None:
+    def heed() -> None:  # a shell that runs the tests in the background has it ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    command = [sys.executable, "-c", WAITS]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed
+    ) as waiting:
+        assert waiting.stdout is not None
+        assert [waiting.stdout.readline() for _ in range(2)] == [b"at work\n"] * 2
+        waiting.send_signal(signal.SIGINT)
+        _, err = waiting.communicate(timeout=20)
+    assert (waiting.returncode, err) == (130, b"")
 
 
 def test_threads_are_shared_among_jobs() -> None:

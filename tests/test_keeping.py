@@ -130,7 +130,15 @@ def test_a_card_at_the_same_place_is_another_card(
     stored = Path("card1/IMG_0001.rdeic").read_bytes()
     os.replace(cards[1], cards[0])
     second = program("compress", "card1", *model)
-    assert (second.code, "another picture of that name" in second.err) == (1, True)
+    assert (second.code, second.failures) == (
+        1,
+        [
+            (
+                "rdeic: card1/IMG_0001.bmp: has changed since card1/IMG_0001.rdeic was made from it, or is another "
+                "picture of that name; --force overwrites it, -o names another directory"
+            )
+        ],
+    )
     assert Path("card1/IMG_0001.rdeic").read_bytes() == stored
 
 

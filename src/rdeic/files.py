@@ -130,7 +130,7 @@ def _adopt(written: int, target: Path, mode: int | None) -> None:
         with contextlib.suppress(OSError):  # not ours to give away, which costs nobody the content
             os.fchown(written, there.st_uid, there.st_gid)
     if mode is not None:
-        with contextlib.suppress(PermissionError):  # a file system without modes
+        with contextlib.suppress(OSError):  # a file system without modes
             os.fchmod(written, mode)
 
 

@@ -24,7 +24,7 @@ from rdeic.cli.inputs import Inputs, Item, Source, left_out
 from rdeic.cli.journal import digest
 from rdeic.cli.outputs import Target, is_direct
 from rdeic.cli.rules import Rules
-from rdeic.cli.status import NO_ROOM
+from rdeic.cli.status import INTERRUPTED, NO_ROOM
 from rdeic.errors import CheckpointError, ConfigError, ImageError, RdeicError
 
 _MODE = 0o777  # never set-user-ID and its like
@@ -51,8 +51,14 @@ def run(inputs: Inputs, target: Target, rules: Rules, work: Work, jobs: int = 1)
     try:
         with progress(len(inputs.items)) as advance, contextlib.suppress(_NoRoomError):
             batch.run(advance, ahead=0 if jobs == 1 else 2 * jobs)
+    except KeyboardInterrupt:
+        if (
+            jobs > 1
+        ):  # or Python would wait until each has finished its picture; results are written in this thread
+            os._exit(INTERRUPTED)
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
     if into_folder:
         batch.summarise()
     if batch.failed or inputs.missing:

@@ -58,6 +58,10 @@ class Journal:
             return None
         return next((record for record in reversed(records) if record.output_digest == content), None)
 
+    def names(self, record: Record, item: Item) -> bool:
+        """Whether the record's picture had the input's path."""
+        return record.source == self._name(item)
+
     def is_of(self, record: Record, item: Item) -> bool:
         """Whether the record's picture is the input's file, which has not been touched since: no need to read it."""
         if item.path is None:
@@ -66,7 +70,7 @@ class Journal:
             status = item.path.stat()
         except OSError:
             return False
-        return record.source == self._name(item) and record.stamp == _stamp(status)
+        return self.names(record, item) and record.stamp == _stamp(status)
 
     def add(self, output: Path, content: bytes, source: Source) -> None:
         """Notes what `output`, about to be written, is made from; on the disk when this returns. Raises OSError."""
@@ -83,6 +87,8 @@ class Journal:
             with open(os.dup(descriptor), "wb") as stream:
                 stream.write(b"\n" + line if torn else line)
             os.fsync(descriptor)
+            if self._read and self._read[0] == size:  # nobody else has added anything
+                self._read = _stamp(os.fstat(descriptor))
         known.append(record)
 
     def _refresh(self) -> None:

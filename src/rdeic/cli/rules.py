@@ -68,18 +68,21 @@ class Packing:
 
     def finished(self, place: Path, source: Source, result: bytes | None) -> bool | None:
         """Without a line in the journal, compressing again shows whether the same comes out."""
-        record = self._journal(place).find(place)
+        journal, name = self._journal(place), source.item.name
+        record = journal.find(place)
         if record is not None and record.digest == digest(source.data):
             return True
-        if record is not None:
+        if record is not None and journal.names(record, source.item):
             raise ImageError(
-                f"{source.item.name}: another picture of that name is in {_of(place, record)}; {_REMEDY}"
+                f"{name}: has changed since {place} was made from it, or is another picture of that name; {_REMEDY}"
             )
+        if record is not None:
+            raise ImageError(f"{name}: another picture of that name is in {_of(place, record)}; {_REMEDY}")
         if result is None:
             return None
         if result != place.read_bytes():
             raise ImageError(
-                f"{source.item.name}: {place} exists, made from another picture of that name or with other settings; "
+                f"{name}: {place} exists, made from another picture of that name or with other settings; "
                 f"{_REMEDY}"
             )
         self.note(place, result, source, start=True)
