@@ -21,6 +21,7 @@ LAYERS = {
     "rdeic.container": 0,
     "rdeic.files": 0,
     "rdeic.marks": 0,
+    "rdeic.text": 0,
     "rdeic.metadata": 0,
     "rdeic.entropy": 0,
     "rdeic.types": 1,

@@ -17,11 +17,10 @@ import pytest
 import torch
 from conftest import TINY, save_random_model
 from PIL import Image
-from PIL.ExifTags import Base
 from safetensors.torch import load_file, save_file
 
 import rdeic
-from rdeic import container, exif, images, marks, metadata, registry
+from rdeic import container, exif, images, metadata, registry
 from rdeic.codec import Codec
 from rdeic.metadata import Location, Metadata
 
@@ -348,19 +347,6 @@ def test_unknown_optional_sections_change_nothing(tiny: Codec, photo: images.Pic
     )
     assert np.array_equal(tiny.decompress(more), tiny.decompress(blob))
     assert rdeic.inspect(more)[:6] == rdeic.inspect(blob)[:6]
-
-
-def test_a_restored_picture_says_from_which_file(tiny: Codec, photo: images.Picture, tmp_path: Path) -> None:
-    blob = tiny.compress(photo, metadata=Metadata(make="Canon", comment="at home"))
-    restored = tiny.decompress(blob)
-    for suffix in images.FORMATS:  # as Pillow saves it when it is told to keep EXIF
-        restored.save(tmp_path / f"a.{suffix}", exif=restored.info["exif"])
-        with Image.open(tmp_path / f"a.{suffix}") as saved:
-            stored = saved.getexif()
-        assert stored[Base.Software] == f"rdeic: restored from a file with checksum {blob[:-5:-1].hex()}"
-        assert (stored[Base.Make], stored[Base.ImageDescription]) == ("Canon", "at home")
-        assert marks.find((tmp_path / f"a.{suffix}").read_bytes()) == blob[:-5:-1].hex()
-    assert marks.find(images.encode(photo, "png")) is None
 
 
 def test_importing_and_inspecting_need_neither_torch_nor_pillow(tiny: Codec, photo: images.Picture) -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from program_runs import Program, model, picture, program
 
 from rdeic import images
-from rdeic.cli.console import harmless, only_our_words
+from rdeic.cli.console import only_our_words
+from rdeic.text import harmless
 
 __all__ = ["model", "picture", "program"]  # fixtures
 

@@ -9,7 +9,7 @@ import typer
 
 import rdeic
 from rdeic.cli import developing, using
-from rdeic.cli.console import harmless
+from rdeic.text import harmless
 
 _UsageError: Any = typer.BadParameter.__bases__[
     0

@@ -6,16 +6,12 @@ import contextlib
 import logging
 import os
 import sys
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rdeic.errors import RdeicError
-
-# How Python writes a byte of a name that is no text (PEP 383): 0xDC00 + the byte, which is never ASCII.
-_ASCII = 0x80
-_FIRST_RAW, _LAST_RAW = 0xDC80, 0xDCFF
+from rdeic.text import harmless
 
 
 def fail(line: str) -> None:
@@ -27,22 +23,6 @@ def say(line: str, stream: TextIO | None) -> None:
     """One line, whatever names it holds; nowhere if the stream was closed before the program began."""
     if stream is not None:
         print(harmless(line), file=stream, flush=True)
-
-
-def harmless(text: str) -> str:
-    """Without what a terminal would obey: control characters, and those that reverse the direction of writing.
-
-    They are written as escape sequences of Python, as are the bytes of names that are no text.
-    """
-    return "".join(map(_shown, text))
-
-
-def _shown(letter: str) -> str:
-    if letter.isprintable() or unicodedata.category(letter) == "Zs":  # spaces of all kinds
-        return letter
-    if _FIRST_RAW <= ord(letter) <= _LAST_RAW:
-        return f"\\x{ord(letter) - _FIRST_RAW + _ASCII:02x}"
-    return letter.encode("unicode_escape").decode()
 
 
 def explain(error: Exception) -> str:
