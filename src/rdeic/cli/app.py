@@ -64,4 +64,4 @@ def run() -> NoReturn:
         error.message = "\n".join(map(harmless, error.message.split("\n")))
         error.show()
         code = error.exit_code
-    sys.exit(code)
+    sys.exit(code or 0)
