@@ -172,6 +172,11 @@ SAID = b"a.png -> %s  10 read\n"
         ("RUN <(cat a.png) -o /dev/stdout 2>/dev/null | cat", b"0123", b""),
         ("RUN a.png -o /dev/fd/9", b"", b"rdeic: a.png: /dev/fd/9: cannot be written: Bad file descriptor\n"),
         ("RUN a.png -o x.rdeic >&-; cat x.rdeic", b"0123", b""),
+        (
+            "RUN a.png c.png -o x/ 2>/dev/full; echo $?; cat x/a.rdeic",
+            b"a.png -> x/a.rdeic  10 read\n1\n0123",
+            b"",
+        ),
         ("RUN - -o x.rdeic <&-", b"", b"rdeic: <stdin>: is closed\n"),
     ],
 )

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TextIO, TypeAlias
 import typer
 
 from rdeic import files
-from rdeic.cli.console import explain, fail, progress, say
+from rdeic.cli.console import explain, fail, progress, say, silence, tell
 from rdeic.cli.inputs import Inputs, Item, Source, left_out
 from rdeic.cli.journal import digest
 from rdeic.cli.outputs import Target, is_direct
@@ -139,7 +139,7 @@ class _Batch:
         parts += [f"{self._left_out} left out"] if self._left_out else []
         parts.append(f"{failed} failed" + (f": {', '.join(self.failed)}" if failed else ""))
         rest = f"; {untried} not tried: make room and start again" if untried else ""
-        say(", ".join(parts) + rest, sys.stderr)
+        tell(", ".join(parts) + rest)
 
     @contextlib.contextmanager
     def _reported(self, item: Item) -> Iterator[None]:
@@ -297,9 +297,7 @@ def _stdout() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # What is left in its buffer would fail again, not in one line, when the interpreter ends.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise
         raise ImageError(f"stdout: cannot be written: {error.strerror or error}") from error

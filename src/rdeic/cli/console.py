@@ -16,7 +16,23 @@ from rdeic.text import harmless
 
 def fail(line: str) -> None:
     """One line on stderr, about a failure or about something left out."""
-    say(f"rdeic: {line}", sys.stderr)
+    tell(f"rdeic: {line}")
+
+
+def tell(line: str) -> None:
+    """One line on stderr. Where that cannot be written to, work goes on without words."""
+    try:
+        say(line, sys.stderr)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Sends what is left in the stream's buffer nowhere: it would fail again when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
 
 
 def say(line: str, stream: TextIO | None) -> None:
