@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from rdeic.cli.console import fail
 from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
-from rdeic.errors import ConfigError
+from rdeic.errors import ConfigError, RdeicError
 
 RDEIC_SUFFIX = ".rdeic"
 _KINDS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
@@ -106,7 +108,26 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
         return blob, "  ".join(remarks)
 
     threads.share(options.run.jobs, options.run.threads)
-    batch.run(inputs, target, Packing(), work, options.run.jobs)
+    batch.run(inputs, target, Packing(_remaker(coder, options)), work, options.run.jobs)
+
+
+def _remaker(coder: codec.Codec, options: CompressOptions) -> Callable[[Source, bytes], bytes | None]:
+    """Compresses a picture at the settings of an .rdeic file: only of the picture that it holds the same comes out."""
+
+    def remake(source: Source, there: bytes) -> bytes | None:
+        with contextlib.suppress(RdeicError):  # no .rdeic file, or none of this model
+            found = rdeic.inspect(there)
+            return coder.compress(
+                images.read(source.data, options.max_pixels, options.background),
+                quality=found.quality,
+                seed=found.seed,
+                verify=False,
+                metadata=found.metadata,
+                max_pixels=options.max_pixels,
+            )
+        return None
+
+    return remake
 
 
 def _remarks(source: Source, max_pixels: int, to_stdout: bool) -> list[str]:

@@ -7,6 +7,7 @@ made from another one is never replaced unless that is forced. Names and times d
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -49,7 +50,9 @@ class Rules(Protocol):
 class Packing:
     """Pictures => .rdeic files. These have no room to say what they were made from: a journal beside them does."""
 
-    def __init__(self) -> None:
+    def __init__(self, remake: Callable[[Source, bytes], bytes | None] = lambda source, there: None) -> None:
+        """`remake` compresses an input at the settings of an .rdeic file; None: it cannot."""
+        self._remake = remake
         self._journals: dict[Path, Journal] = {}
         self._warned = False
 
@@ -67,7 +70,7 @@ class Packing:
         return record.digest if record is not None and journal.is_of(record, item) else None
 
     def finished(self, place: Path, source: Source, result: bytes | None) -> bool | None:
-        """Without a line in the journal, compressing again shows whether the same comes out."""
+        """Without a line in the journal, compressing again shows it: as asked for, or else as the file there says."""
         journal, name = self._journal(place), source.item.name
         record = journal.find(place)
         if record is not None and record.digest == digest(source.data):
@@ -80,12 +83,12 @@ class Packing:
             raise ImageError(f"{name}: another picture of that name is in {_of(place, record)}; {_REMEDY}")
         if result is None:
             return None
-        if result != place.read_bytes():
+        there = place.read_bytes()
+        if there != result and there != self._remake(source, there):
             raise ImageError(
-                f"{name}: {place} exists, made from another picture of that name or with other settings; "
-                f"{_REMEDY}"
+                f"{name}: {place} exists, made from another picture of that name, or nobody can tell; {_REMEDY}"
             )
-        self.note(place, result, source, start=True)
+        self.note(place, there, source, start=True)
         return True
 
     def ours(self, content: bytes) -> bool:
