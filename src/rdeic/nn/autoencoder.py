@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdeic.config import AutoencoderConfig
+from rdeic.config import AutoencoderConfig, LocalAutoencoderConfig
 from rdeic.nn.blocks import (
     AUTOENCODER_EPS,
     NearestUpsample,
@@ -21,6 +21,7 @@ from rdeic.nn.blocks import (
     conv3x3,
     group_norm,
 )
+from rdeic.nn.local_autoencoder import LocalDecoder, LocalEncoder
 from rdeic.types import Encoded
 
 
@@ -95,13 +96,14 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """E and D with the latent scale folded in, so that callers only ever see z0."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    def __init__(self, config: AutoencoderConfig | LocalAutoencoderConfig) -> None:
         super().__init__()
+        local = isinstance(config, LocalAutoencoderConfig)
         self.scale = config.latent_scale
-        self.encoder = Encoder(config)
+        self.encoder = LocalEncoder(config) if local else Encoder(config)
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
-        self.decoder = Decoder(config)
+        self.decoder = LocalDecoder(config) if local else Decoder(config)
 
     def feature(self, x: Tensor) -> Tensor:
         """raw pixels (B, 3, H, W) in [-1, 1] -> scaled encoder feature f (B, C, H/s, W/s), the input of g_a."""
