@@ -26,6 +26,7 @@ CONFIG = TrainConfig(
     name="tiny",
     model="mini",
     steps=6,
+    minutes=0.0,
     batch=2,
     accumulate=1,
     crop=64,

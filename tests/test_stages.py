@@ -42,6 +42,7 @@ def config(train_decoder: bool = False) -> TrainConfig:
         name="tiny",
         model="tiny",
         steps=100,
+        minutes=0.0,
         batch=2,
         accumulate=1,
         crop=64,

@@ -34,6 +34,7 @@ class Checkpoint(NamedTuple):
     best: float  # badness of the best model so far; infinite without one
     best_by: str  # the metric of that
     frozen: int  # `fingerprint` of the parameters that are not trained: they come from where the run started
+    elapsed: float = 0.0  # seconds of training; files of earlier versions do not say
 
 
 def fingerprint(tensors: Sequence[Tensor]) -> int:

@@ -39,7 +39,8 @@ class TrainConfig:
 
     name: str  # of the model that comes out
     model: str  # where to start: a preset for a fresh network, or a folder of weights
-    steps: int
+    steps: int  # at most, where `minutes` is above 0
+    minutes: float  # of training after which a run ends; 0: after `steps` alone
     batch: int  # crops per step, of all processes and micro-batches together
     accumulate: int  # micro-batches that a process makes of its share of a batch, one after the other
     crop: int  # pixels a side, a multiple of 64
@@ -73,7 +74,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("checkpoint_every", "keep_last"):
             _require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("weight_decay", "warmup_steps", "seed", "threads", "cache_mb"):
+        for name in ("minutes", "weight_decay", "warmup_steps", "seed", "threads", "cache_mb"):
             _require(getattr(self, name) >= 0, name, "at least 0")
         for name in ("learning_rate", "gain_lr_factor", "clip_norm"):
             _require(getattr(self, name) > 0, name, "above 0")

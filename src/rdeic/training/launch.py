@@ -99,6 +99,7 @@ def _estimate(stage: Stage, images: ImageSet, config: TrainConfig, processes: Pr
     for batch in batches[1:]:
         trainer.advance(batch).grad_norm.item()
     seconds = (time.perf_counter() - start) / TIMED_STEPS
+    steps = min(config.steps, round(60 * config.minutes / seconds)) if config.minutes else config.steps
     crops = config.batch // processes.count // config.accumulate
     parts = f"{processes.count} processes x {config.accumulate} micro-batches x {crops} crops"
     for line in (
@@ -106,7 +107,7 @@ def _estimate(stage: Stage, images: ImageSet, config: TrainConfig, processes: Pr
         f"frozen parameters     {sum(p.numel() for p in trainer.frozen):,}",
         f"batch                 {config.batch} = {parts}",
         f"seconds per step      {seconds:.3f}",
-        f"estimated total       {seconds * config.steps / 3600:.2f} hours for {config.steps:,} steps",
+        f"estimated total       {seconds * steps / 3600:.2f} hours for {steps:,} steps",
         f"peak memory           {max(processes.collect(memory.peak(trainer.device))) / 2**20:,.0f} MiB",
     ):
         _say(line, processes)

@@ -15,6 +15,7 @@ from torch import Tensor
 from rdeic.errors import CheckpointError, TrainingError
 from rdeic.training import checkpoint
 from rdeic.training.activations import checkpoint_blocks
+from rdeic.training.clock import Clock
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage, StageLoss
 from rdeic.training.ema import Ema
@@ -32,6 +33,7 @@ class Step(NamedTuple):
 
     loss: StageLoss  # detached; of this process's share, what concerns the whole batch included
     grad_norm: Tensor  # before clipping, scalar; of the whole batch
+    learning_rate: float  # that it took
 
 
 class Trainer:
@@ -43,6 +45,7 @@ class Trainer:
     def __init__(self, stage: Stage, config: TrainConfig, processes: Processes = ALONE) -> None:
         self.stage, self.config, self.processes = stage, config, processes
         self.step, self.best = 0, math.inf
+        self.clock = Clock(config, processes)
         self.device = next(stage.model.parameters()).device
         stage.model.requires_grad_(False).train()
         stage.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -79,7 +82,7 @@ class Trainer:
 
         Raises TrainingError if memory runs out.
         """
-        rate = learning_rate(self.config, self.step)
+        rate = learning_rate(self.config, self.clock.position(self.step))
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["speed"]
         with named_when_exhausted():
@@ -93,7 +96,13 @@ class Trainer:
         self.stage.after_step()
         self.ema.update(self.step)
         self.step += 1
-        return Step(loss, norm)
+        self.clock.tick()
+        return Step(loss, norm, rate)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has had its steps or its time."""
+        return self.step >= self.config.steps or self.clock.left <= 0
 
     def _backward(self, pictures: Tensor) -> StageLoss:
         """Gradients of the share's mean loss, one micro-batch after the other, then of the whole batch's terms."""
@@ -156,6 +165,7 @@ class Trainer:
             best=self.best,
             best_by=self.config.keep_best,
             frozen=checkpoint.fingerprint(self.frozen),
+            elapsed=self.clock.elapsed,
         )
         checkpoint.save(whole, out, self.config.keep_last)
 
@@ -181,7 +191,7 @@ class Trainer:
         except (RuntimeError, ValueError, LookupError) as error:
             detail = " ".join(str(error).split())
             raise CheckpointError(f"{path} belongs to another network or stage: {detail}") from error
-        self.step = saved.step
+        self.step, self.clock.elapsed = saved.step, saved.elapsed
         self.best = saved.best if saved.best_by == self.config.keep_best else math.inf
 
     def _moments(self) -> dict[int, Any]:
@@ -228,8 +238,8 @@ class Trainer:
         self.stage.model.train()
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to `final_lr_fraction` of the peak; `step` counts from 0."""
+def learning_rate(config: TrainConfig, step: float) -> float:
+    """Linear warm-up, then half a cosine down to `final_lr_fraction` of the peak; `step` is `Clock.position`."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
