@@ -198,7 +198,7 @@ class Codec:
 
         After a search it does, and where E convolves at full resolution; not for mini at a given quality.
         """
-        return trials >= _SEARCH or self.config.autoencoder.patch == 1
+        return trials >= _SEARCH or self.config.autoencoder.slow
 
     def _encoder(
         self, picture: images.Picture, seed: int, sections: tuple[Section, ...]

@@ -44,6 +44,11 @@ class AutoencoderConfig:
         """Of E's and D's largest activations, per pixel of the picture."""
         return self.widths[0] // self.patch**2
 
+    @property
+    def slow(self) -> bool:
+        """Whether E convolves at full resolution: reading bits then costs little beside making them."""
+        return self.patch == 1
+
 
 @dataclass(frozen=True)
 class LocalAutoencoderConfig:
@@ -76,6 +81,11 @@ class LocalAutoencoderConfig:
     def values_per_pixel(self) -> int:
         """Of E's and D's largest activations, per pixel of the picture."""
         return max(self.refine_channels, self.encoder_widths[0] // 4, self.decoder_widths[0] // 4)
+
+    @property
+    def slow(self) -> bool:
+        """As of AutoencoderConfig: never."""
+        return False
 
 
 @dataclass(frozen=True)

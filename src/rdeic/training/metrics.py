@@ -19,6 +19,15 @@ def mse_each(a: Tensor, b: Tensor) -> Tensor:
     return (a.float() - b).pow(2).mean(dim=(1, 2, 3))
 
 
+def gradients(x_hat: Tensor, x: Tensor) -> float:
+    """How sharp: mean absolute differences of neighbouring pixels over those of x, mean over pictures; 1 is best."""
+    sums = [
+        (y.float().diff(dim=2).abs().mean((1, 2, 3)) + y.float().diff(dim=3).abs().mean((1, 2, 3)))
+        for y in (x_hat, x)
+    ]
+    return float((sums[0] / sums[1].clamp(min=1e-6)).mean())
+
+
 def psnr(x_hat: Tensor, x: Tensor) -> float:
     """dB, of 8-bit pictures, per picture and then averaged."""
     error = (_to_8bit(x_hat) - _to_8bit(x)).pow(2).mean(dim=(1, 2, 3)).clamp(min=1e-4)
