@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -21,6 +22,7 @@ class RateControl(nn.Module):
     the ratio in every step.
     """
 
+    log_targets: Tensor  # (K,), or (0,) for none
     log_lambda: Tensor  # (K,)
     start: Tensor  # (K,) of log_lambda
     averages: Tensor  # (2, K): bits per pixel found, and wanted, near each knot
@@ -28,12 +30,11 @@ class RateControl(nn.Module):
 
     def __init__(self, weights: LossWeights, device: torch.device) -> None:
         super().__init__()
-        self.targets, self.speed = weights.rate_targets, weights.rate_speed
-        low, high = (
-            torch.tensor(value, device=device).log() for value in (weights.lambda_min, weights.lambda_max)
-        )
-        position = torch.linspace(0.0, 1.0, max(len(self.targets), 2), device=device)
-        start = low + (high - low) * position
+        self.speed, count = weights.rate_speed, len(weights.rate_targets)
+        low, high = math.log(weights.lambda_min), math.log(weights.lambda_max)
+        start = torch.linspace(low, high, max(count, 2), device=device)
+        log_targets = torch.tensor(weights.rate_targets, device=device).log()
+        self.register_buffer("log_targets", log_targets, persistent=False)  # the configuration's
         for name, value in (("log_lambda", start.clone()), ("start", start)):
             self.register_buffer(name, value)
         for name in ("averages", "pending"):
@@ -45,20 +46,20 @@ class RateControl(nn.Module):
 
     def note(self, quality: Tensor, bpp: Tensor) -> None:
         """Both (B,): what pictures of that quality cost."""
-        if self.targets:
+        if len(self.log_targets):
             hats = self._hats(quality)
-            wanted = (hats @ torch.tensor(self.targets, device=hats.device).log()).exp()
+            wanted = (hats @ self.log_targets).exp()
             self.pending += torch.stack([bpp.detach().float(), wanted]) @ hats
 
     def settle(self, average: Callable[[Tensor], Tensor]) -> None:
         """After a step; `average` takes the mean over processes."""
-        if not self.targets:
+        if not len(self.log_targets):
             return
         self.averages.mul_(MEMORY).add_(average(self.pending), alpha=1.0 - MEMORY)
         self.pending.zero_()
         found, wanted = self.averages.clamp(min=1e-9).log()
         self.log_lambda += self.speed * (wanted - found).clamp(-1.0, 1.0)
-        reach = torch.tensor(LIMIT, device=self.start.device).log()
+        reach = math.log(LIMIT)
         self.log_lambda.copy_(self.log_lambda.clamp(self.start - reach, self.start + reach))
 
     def _hats(self, quality: Tensor) -> Tensor:
