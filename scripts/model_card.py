@@ -53,8 +53,8 @@ the package."""
 PROTOCOL = """\
 Means over the pictures. Other codecs, where there are any, come at the size of rdeic's file, picture by picture, each
 at the best of full size and 1/2, 1/3 and 1/4 of it. bpp counts all bytes of the file over the original pixels; PSNR and
-MS-SSIM are in RGB; a lower perceptual distance is better, a higher SSIMULACRA2, and gradients, over the original's, near
-1."""
+MS-SSIM are in RGB; a lower perceptual distance is better, a higher SSIMULACRA2, and gradients (over the original's)
+near 1."""
 
 LIMITS = """\
 * **It makes things up.** Texture, leaves, hair, letters and small faces are plausible inventions, not records. Do not
