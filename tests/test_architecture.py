@@ -25,6 +25,7 @@ LAYERS = {
     "rdeic.types": 1,
     "rdeic.images": 1,
     "rdeic.exif": 1,
+    "rdeic.formats": 1,
     "rdeic.info": 1,
     "rdeic.limits": 1,
     "rdeic.payload": 1,
@@ -50,6 +51,7 @@ LAYERS = {
     "rdeic.__main__": 7,
 }
 WITHOUT_TORCH = {name for name, layer in LAYERS.items() if layer == 0} | {
+    "rdeic.formats",
     "rdeic.images",
     "rdeic.info",
     "rdeic.rate",

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor
 
-from rdeic import files
+from rdeic import files, formats
 from rdeic.container import MAX_PIXELS
 from rdeic.errors import ConfigError, ImageError
 
@@ -28,27 +28,6 @@ Source: TypeAlias = "str | Path | bytes | Image.Image | Picture"
 
 MAX_SIDE = 65_535
 FORMATS = ("png", "jpg", "webp")
-SUFFIXES = frozenset(  # what counts as a picture inside a directory
-    f".{name}"
-    for name in (
-        *FORMATS,
-        "jpeg",
-        "tif",
-        "tiff",
-        "bmp",
-        "gif",
-        "ppm",
-        "pgm",
-        "pbm",
-        "pnm",
-        "avif",
-        "jp2",
-        "qoi",
-    )
-)
-
-# Not simply all of Pillow's: some of those run other programs (EPS) or match almost any bytes (TGA).
-_READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "QOI")
 _UNROTATE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -84,6 +63,11 @@ def read(source: Source, max_pixels: int = MAX_PIXELS, background: str | None = 
         raise ImageError(f"{source}: cannot be read: {error.strerror or error}") from error
     except ImageError as error:
         raise ImageError(f"{source}: {error}") from error
+
+
+def readable_suffixes() -> frozenset[str]:
+    """What files that `read` can read are called: lower case, with the dot; installed plugins' included."""
+    return formats.readable_suffixes()
 
 
 def encode(image: Picture | Image.Image, kind: str) -> bytes:
@@ -169,7 +153,7 @@ def open_limited(data: bytes, max_pixels: int) -> Image.Image:
     """A picture file, not decoded yet. Raises ImageError for an unknown format, and beyond twice `max_pixels`."""
     with _limited(max_pixels):
         try:
-            return Image.open(io.BytesIO(data), formats=_READABLE)
+            return Image.open(io.BytesIO(data), formats=formats.readable())
         except Image.DecompressionBombError as error:
             raise ImageError(_too_large("far too large", max_pixels)) from error
         except Exception as error:  # Pillow's parsers raise almost anything on hostile files
