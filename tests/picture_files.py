@@ -1,0 +1,111 @@
+"""Picture files made byte by byte, in layouts that no library here writes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SHORT, _LONG, _LONG8, _UNDEFINED = 3, 4, 16, 7
+_FORMATS = {1: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q", _UNDEFINED: "B"}
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(
+    samples: NDArray[np.integer], depth: int, colour: int, before: bytes = b"", after: bytes = b""
+) -> bytes:
+    """(H, W, C) samples of a `colour` type, with chunks before and after the pixels."""
+    height, width = samples.shape[:2]
+    rows = b"".join(b"\0" + packed(row.ravel(), depth, ">") for row in samples)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + before + pixels + after + chunk(b"IEND", b"")
+
+
+def packed(row: NDArray[np.integer], depth: int, order: str) -> bytes:
+    """One row of samples, its last byte filled up."""
+    if depth == 16:
+        return row.astype(f"{order}u2").tobytes()
+    shifts = np.arange(depth - 1, -1, -1)
+    return np.packbits((row.astype(np.int64)[:, None] >> shifts & 1).astype(np.uint8).ravel()).tobytes()
+
+
+def tiff(
+    samples: NDArray[np.integer],
+    depth: int,
+    photometric: int,
+    *,
+    order: str = "<",
+    big: bool = False,
+    planar: bool = False,
+    fill_order: int = 1,
+    extra: tuple[int, ...] | None = None,
+    rows_per_strip: int = 0,
+    tile: int = 0,
+    deflate: bool = False,
+    tags: dict[int, tuple[int, tuple[int, ...]]] | None = None,
+) -> bytes:
+    """(H, W, C) samples of `depth` bits; `tags` (number => type, values) go beside or instead of the usual ones."""
+    height, width, count = samples.shape
+    planes = [samples[..., i : i + 1] for i in range(count)] if planar else [samples]
+    parts = [part for plane in planes for part in _parts(plane, rows_per_strip or height, tile)]
+    strips = [b"".join(packed(row.ravel(), depth, order) for row in part) for part in parts]
+    if deflate:
+        strips = [zlib.compress(strip) for strip in strips]
+    if fill_order == 2:
+        strips = [bytes(int(f"{byte:08b}"[::-1], 2) for byte in strip) for strip in strips]
+    start = 16 if big else 8
+    offsets = tuple(start + sum(map(len, strips[:i])) for i in range(len(strips)))
+    word = _LONG8 if big else _LONG
+    entries: dict[int, tuple[int, tuple[int, ...]]] = {
+        256: (_LONG, (width,)),
+        257: (_LONG, (height,)),
+        258: (_SHORT, (depth,) * count),
+        259: (_SHORT, (8 if deflate else 1,)),
+        262: (_SHORT, (photometric,)),
+        266: (_SHORT, (fill_order,)),
+        277: (_SHORT, (count,)),
+        284: (_SHORT, (2 if planar else 1,)),
+        324 if tile else 273: (word, offsets),
+        325 if tile else 279: (word, tuple(map(len, strips))),
+    }
+    entries |= (
+        {322: (_SHORT, (tile,)), 323: (_SHORT, (tile,))}
+        if tile
+        else {278: (_LONG, (rows_per_strip or height,))}
+    )
+    entries |= {338: (_SHORT, extra)} if extra else {}
+    return _tiff_file(b"".join(strips), entries | (tags or {}), order, big)
+
+
+def _parts(plane: NDArray[np.integer], rows: int, tile: int) -> list[NDArray[np.integer]]:
+    height, width = plane.shape[:2]
+    if not tile:
+        return [plane[y : y + rows] for y in range(0, height, rows)]
+    full = np.pad(plane, ((0, -height % tile), (0, -width % tile), (0, 0)))
+    return [full[y : y + tile, x : x + tile] for y in range(0, height, tile) for x in range(0, width, tile)]
+
+
+def _tiff_file(
+    pixels: bytes, entries: dict[int, tuple[int, tuple[int, ...]]], order: str, big: bool
+) -> bytes:
+    pixels += b"\0" * (len(pixels) % 2)
+    word, entry, room = ("Q", "HHQ8s", 8) if big else ("I", "HHI4s", 4)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", 43 if big else 42)
+    head += struct.pack(f"{order}HH", 8, 0) if big else b""
+    start = len(head) + room + len(pixels)
+    table = struct.pack(f"{order}{'Q' if big else 'H'}", len(entries))
+    behind, after = b"", start + len(table) + len(entries) * (4 + 2 * room) + room
+    for tag, (kind, values) in sorted(entries.items()):
+        body = struct.pack(f"{order}{len(values)}{_FORMATS[kind]}", *values)
+        if len(body) > room:
+            place = struct.pack(f"{order}{word}", after + len(behind))
+            behind += body + b"\0" * (len(body) % 2)
+            body = place
+        table += struct.pack(f"{order}{entry}", tag, kind, len(values), body.ljust(room, b"\0"))
+    return head + struct.pack(f"{order}{word}", start) + pixels + table + b"\0" * room + behind
