@@ -109,3 +109,50 @@ def _tiff_file(
             body = place
         table += struct.pack(f"{order}{entry}", tag, kind, len(values), body.ljust(room, b"\0"))
     return head + struct.pack(f"{order}{word}", start) + pixels + table + b"\0" * room + behind
+
+
+def profile(space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """An ICC profile, version 2, of a display or printer."""
+    place, table, bodies = 128 + 4 + 12 * len(tags), b"", b""
+    for name, body in tags.items():
+        table += struct.pack(">4sII", name, place + len(bodies), len(body))
+        bodies += body + bytes(-len(body) % 4)
+    size = place + len(bodies)
+    kind = b"prtr" if space == b"CMYK" else b"mntr"
+    head = struct.pack(">I4sI4s4s4s12s4s", size, b"", 0x02400000, kind, space, connection, bytes(12), b"acsp")
+    white = struct.pack(">3i", *(round(65536 * value) for value in D50))
+    return head.ljust(68, b"\0") + white.ljust(60, b"\0") + struct.pack(">I", len(tags)) + table + bodies
+
+
+D50 = (0.9642, 1.0, 0.8249)
+
+
+def xyz(values: tuple[float, float, float]) -> bytes:
+    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * value) for value in values))
+
+
+def power(exponent: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(256 * exponent))
+
+
+def rgb_profile(
+    red: tuple[float, float, float],
+    green: tuple[float, float, float],
+    blue: tuple[float, float, float],
+    curve: bytes,
+) -> bytes:
+    """Of a display, by the XYZ of its primaries, adapted to D50."""
+    tags = {b"wtpt": xyz(D50), b"rXYZ": xyz(red), b"gXYZ": xyz(green), b"bXYZ": xyz(blue)}
+    return profile(b"RGB ", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
+
+
+def grey_profile(exponent: float) -> bytes:
+    return profile(b"GRAY", b"XYZ ", {b"wtpt": xyz(D50), b"kTRC": power(exponent)})
+
+
+def cmyk_profile(lab: NDArray[np.uint8]) -> bytes:
+    """Of a printer, by the L*, a*, b* (16, 3) of the sixteen ways to print inks on one another, K fastest."""
+    identity = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    tables = bytes(range(256))
+    lut = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + tables * 4 + lab.tobytes() + tables * 3
+    return profile(b"CMYK", b"Lab ", {b"wtpt": xyz(D50), b"A2B0": lut})

@@ -12,17 +12,10 @@ from rdeic.pictures import bmp, boxes, formats, opening, png, render, tiff
 from rdeic.pictures.render import Colour, Parts, Picture
 
 _BOXED = ("AVIF", "HEIF")
-_ANIMATED = (
-    "PNG",
-    "GIF",
-    "WEBP",
-    "TIFF",
-    "AVIF",
-    "HEIF",
-    "FLI",
-    "DCX",
-)  # of others, frames are parts or previews
-_MPO_ENTRIES, _MULTI_FRAME = 0xB002, "Multi-Frame"
+# Of other formats, frames are layers, sizes or previews of the same picture.
+_ANIMATED = frozenset({"PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "FLI", "DCX"})
+_MPO_ENTRIES, _MPO_PREVIEW = 0xB002, "Large Thumbnail"
+_GAIN_MAPS = (b"hdrgm:", b"HDRGainMap")  # said in XMP where the second picture only brightens the first
 
 
 def read(data: bytes, max_pixels: int, behind: Colour | None) -> Picture:
@@ -68,7 +61,10 @@ def count_frames(data: bytes, max_pixels: int) -> int:
             if image.format in _ANIMATED:
                 return int(getattr(image, "n_frames", 1))
             entries = getattr(image, "mpinfo", {}).get(_MPO_ENTRIES, [])
-            return max(sum(entry["Attribute"]["MPType"].startswith(_MULTI_FRAME) for entry in entries), 1)
+            kinds = [entry["Attribute"]["MPType"] for entry in entries]
+            if any(mark in data for mark in _GAIN_MAPS):
+                return 1
+            return max(sum(not kind.startswith(_MPO_PREVIEW) for kind in kinds), 1)
     return 1
 
 
