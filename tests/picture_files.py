@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SHORT, _LONG, _LONG8, _UNDEFINED = 3, 4, 16, 7
-_FORMATS = {1: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q", _UNDEFINED: "B"}
+_FORMATS = {1: "B", 2: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q", _UNDEFINED: "B"}
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

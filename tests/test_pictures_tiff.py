@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from picture_files import tiff
 from PIL import Image
 
-from rdeic import images
+from rdeic import exif, images
 from rdeic.errors import ImageError
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
@@ -252,7 +252,7 @@ def test_the_first_page_is_read_unless_it_is_a_preview_of_another() -> None:
                 file.write(page, photometric="rgb", subfiletype=int(page is small))
         if right:
             assert np.array_equal(images.read(buffer.getvalue()), full)
-            assert images.frame_count(buffer.getvalue()) == 2
+            assert images.frame_count(buffer.getvalue()) == 1  # nothing but the same picture once more
         else:
             with pytest.raises(ImageError, match="its first page is a small copy of another one"):
                 images.read(buffer.getvalue())
@@ -267,6 +267,16 @@ def test_layouts_that_take_another_reader_name_it(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(ImageError, match=rf"a TIFF with {layout}.*pip install 'rdeic\[tiff\]'"):
             images.read(tiff(samples, depth, photometric, planar=planar))
     assert images.read(tiff(random(8, 3), 8, RGB)).shape == (13, 11, 3)
+
+
+def test_metadata_are_read_of_layouts_that_pillow_does_not_open() -> None:
+    make = {271: (2, tuple(b"Nikon\0"))}
+    for depth, order, photometric in ((8, "<", RGB), (10, "<", BLACK_IS_ZERO), (12, ">", BLACK_IS_ZERO)):
+        data = tiff(random(depth, COLOURS[photometric]), depth, photometric, order=order, tags=make)
+        assert exif.read(data, location=True).make == "Nikon"
+    data = tiff(random(10, 1), 10, BLACK_IS_ZERO, big=True, tags=make)
+    assert images.read(data).shape == (13, 11, 3)
+    assert exif.read(data, location=True).taken is None
 
 
 def test_damage_is_an_error_in_either_reader() -> None:

@@ -8,24 +8,20 @@ from collections.abc import Iterator
 from PIL import Image, ImageFile
 
 from rdeic.errors import ImageError
-from rdeic.pictures import bmp, boxes, formats, opening, png, render, tiff
+from rdeic.pictures import bmp, boxes, formats, opening, png, render, tiff, tiff_layout
 from rdeic.pictures.render import Colour, Parts, Picture
 
 _BOXED = ("AVIF", "HEIF")
 # Of other formats, frames are layers, sizes or previews of the same picture.
-_ANIMATED = frozenset({"PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "FLI", "DCX"})
+_ANIMATED = frozenset({"GIF", "WEBP", "AVIF", "HEIF", "FLI", "DCX"})
 _MPO_ENTRIES, _MPO_PREVIEW = 0xB002, "Large Thumbnail"
 _GAIN_MAPS = (b"hdrgm:", b"HDRGainMap")  # said in XMP where the second picture only brightens the first
 
 
 def read(data: bytes, max_pixels: int, behind: Colour | None) -> Picture:
     """The first picture of a file. Raises ImageError for whatever is wrong with it."""
-    told = tiff.layout(data) if data.startswith(tiff.SIGNATURES) else None
-    if told is not None:
-        tiff.check(told)
-        if not tiff.is_shown_right_by_pillow(told):
-            with _as_image_errors():
-                return render.render(tiff.decode(data, told, max_pixels), behind)
+    if data.startswith(tiff_layout.SIGNATURES):
+        return _read_tiff(data, max_pixels, behind)
     parsed = png.parse(data) if data.startswith(png.SIGNATURE) else None
     with opening.open_limited(parsed.clean if parsed else bmp.mended(data), max_pixels) as image:
         return _decoded(image, behind, parsed, data)
@@ -39,7 +35,7 @@ def read_image(image: Image.Image, max_pixels: int, behind: Colour | None) -> Pi
         return read(data, max_pixels, behind)
     tags = getattr(image, "tag_v2", None)
     if tags:
-        told = tiff.from_tags(tags)
+        told = tiff_layout.from_tags(tags)
         tiff.check(told)
         if not tiff.is_shown_right_by_pillow(told):
             raise ImageError("Pillow shows TIFFs of this layout wrong; give the file's path instead")
@@ -48,8 +44,15 @@ def read_image(image: Image.Image, max_pixels: int, behind: Colour | None) -> Pi
 
 def open_clean(data: bytes, max_pixels: int) -> Image.Image:
     """A picture file, not decoded yet, for what it says of itself. Raises ImageError if it cannot be opened."""
-    is_png = data.startswith(png.SIGNATURE)
-    return opening.open_limited(png.parse(data).clean if is_png else data, max_pixels)
+    if data.startswith(png.SIGNATURE):
+        return opening.open_limited(png.parse(data).clean, max_pixels)
+    told = tiff_layout.layout(data) if data.startswith(tiff_layout.SIGNATURES) else None
+    if told is not None and not tiff.is_shown_right_by_pillow(told):
+        opening.check_size((told.width, told.height), max_pixels)
+        image = Image.new("L", (1, 1))  # Pillow may not open it, but reads its tags, which EXIF is made of
+        image.info["exif"] = b"Exif\0\0" + data
+        return image
+    return opening.open_limited(data, max_pixels)
 
 
 def count_frames(data: bytes, max_pixels: int) -> int:
@@ -57,6 +60,8 @@ def count_frames(data: bytes, max_pixels: int) -> int:
     with contextlib.suppress(Exception):  # only a remark depends on it
         if data.startswith(png.SIGNATURE):
             return max(png.parse(data).frames, 1)
+        if data.startswith(tiff_layout.SIGNATURES):
+            return tiff_layout.count_pages(data)
         with opening.open_limited(data, max_pixels) as image:
             if image.format in _ANIMATED:
                 return int(getattr(image, "n_frames", 1))
@@ -66,6 +71,19 @@ def count_frames(data: bytes, max_pixels: int) -> int:
                 return 1
             return max(sum(not kind.startswith(_MPO_PREVIEW) for kind in kinds), 1)
     return 1
+
+
+def _read_tiff(data: bytes, max_pixels: int, behind: Colour | None) -> Picture:
+    told = tiff_layout.layout(data)
+    if told is not None:
+        tiff.check(told)
+        if not tiff.is_shown_right_by_pillow(told):
+            with _as_image_errors():
+                return render.render(tiff.decode(data, told, max_pixels), behind)
+    with opening.open_limited(data, max_pixels) as image:
+        if told is None:
+            raise ImageError("damaged or truncated picture (a TIFF whose tags make no sense)")
+        return _decoded(image, behind, None, data)
 
 
 def _file_of(image: Image.Image) -> bytes:
