@@ -28,7 +28,10 @@ _SRGB = 13
 _SHOWN_AS_SRGB = frozenset({1, _UNSPECIFIED, 6, 11, 12, _SRGB})
 _PAPER_WHITE = 203.0  # cd/m2, ITU-R BT.2408
 _PEAK = 1000.0  # cd/m2; what is brighter becomes white
-_STRIP = 1 << 20  # pixels at a time, so that the light of a large picture takes little memory
+_HLG_PEAK = _PEAK / _PAPER_WHITE
+_OOTF = 1.2  # exponent of the display that HLG is meant for, ITU-R BT.2100
+_GRID = np.linspace(0, 1, 1 << 16)
+_STRIP = 1 << 18  # pixels at a time, so that the light of a large picture takes little memory
 _D65, _C, _E = (0.3127, 0.3290), (0.310, 0.316), (1 / 3, 1 / 3)
 
 
@@ -102,15 +105,17 @@ def to_srgb(codes: NDArray[np.uint8] | NDArray[np.uint16], space: Space) -> NDAr
     table = _light(space, int(np.iinfo(codes.dtype).max)).astype(np.float32)
     matrix = _to_srgb_primaries(space.primaries).astype(np.float32)
     peak = float(table[codes.max()])
+    if space.transfer == _HLG:
+        peak = peak**_OOTF * _HLG_PEAK
+    dimming = _dimming(peak) if space.transfer in (_PQ, _HLG) and peak > 1 else None
     flat, out = codes.reshape(-1, 3), np.empty((codes.size // 3, 3), np.uint8)
     for start in range(0, len(flat), _STRIP):
-        light = table[flat[start : start + _STRIP]]
+        light = table.take(flat[start : start + _STRIP])
         if space.transfer == _HLG:
-            light *= (light @ _luminance(space.primaries))[:, None] ** np.float32(0.2)  # the OOTF of BT.2100
-            light *= _PEAK / _PAPER_WHITE
-        if space.transfer in (_PQ, _HLG):
-            light = _tone_mapped(light, peak if space.transfer == _PQ else peak**1.2 * _PEAK / _PAPER_WHITE)
-        out[start : start + _STRIP] = np.rint(255 * _srgb(light @ matrix.T))
+            light *= (light @ _luminance(space.primaries))[:, None] ** np.float32(_OOTF - 1) * _HLG_PEAK
+        if dimming is not None:
+            light *= dimming(np.maximum(np.maximum(light[:, 0], light[:, 1]), light[:, 2]))[:, None]
+        out[start : start + _STRIP] = _encoded(light @ matrix.T)
     return out.reshape(codes.shape)
 
 
@@ -122,16 +127,13 @@ def _light(space: Space, top: int) -> Light:
     return codes**space.exponent if space.transfer == 0 else _CURVES[space.transfer](codes)
 
 
-def _tone_mapped(light: Light, peak: float) -> Light:
-    """Brings highlights up to `peak` (relative to paper white) below white, by the spline of ITU-R BT.2390, 5.4.1.
+def _dimming(peak: float) -> Curve:
+    """By how much to dim a pixel of given largest component, so that `peak` (relative to paper white) becomes white.
 
-    It acts on the largest of R, G and B and scales the others with it, which keeps the hue. A picture nowhere brighter
-    than paper white stays as it is.
+    That is the spline of ITU-R BT.2390, 5.4.1. To dim R, G and B alike keeps the hue.
     """
     source = min(peak, _PEAK / _PAPER_WHITE)
-    if source <= 1:
-        return light
-    largest = np.minimum(light.max(axis=1, keepdims=True), source)
+    largest = source * _GRID**2
     white = float(_to_pq(np.array(source)))
     code = _to_pq(largest) / white
     top = float(_to_pq(np.array(1.0))) / white  # maxLum
@@ -140,12 +142,32 @@ def _tone_mapped(light: Light, peak: float) -> Light:
     spline = (
         (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * top
     )
-    mapped = _from_pq(np.where(code < knee, code, spline) * white)
-    return light * (mapped / np.maximum(light.max(axis=1, keepdims=True), 1e-9))
+    mapped = np.where(code < knee, largest, _from_pq(spline * white))
+    factors = np.divide(mapped, largest, out=np.ones_like(largest), where=largest > 0).astype(np.float32)
+
+    def dimming(light: Light) -> Light:
+        shown = np.minimum(light, np.float32(source))
+        return factors.take(_place(shown / np.float32(source))) * shown / np.maximum(light, np.float32(1e-9))
+
+    return dimming
+
+
+def _encoded(light: Light) -> NDArray[np.uint8]:
+    """Linear sRGB => sRGB, clipped and rounded, within 0.003 levels before that."""
+    return _srgb_codes().take(_place(np.clip(light, 0, 1)))
+
+
+@functools.cache
+def _srgb_codes() -> NDArray[np.uint8]:
+    return np.rint(255 * _srgb(_GRID**2)).astype(np.uint8)
+
+
+def _place(light: Light) -> NDArray[np.intp]:
+    """Where a table over the squares of `_GRID` has the nearest light, 0..1; much faster than powers of pixels."""
+    return (np.sqrt(light) * np.float32(len(_GRID) - 1) + np.float32(0.5)).astype(np.intp)
 
 
 def _srgb(light: Light) -> Light:
-    light = np.clip(light, 0, 1)
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
