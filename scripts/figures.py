@@ -214,7 +214,7 @@ def read_pictures(places: Sequence[Path], most: int | None) -> list[Named]:
         path
         for place in places
         for path in (sorted(place.rglob("*")) if place.is_dir() else [place])
-        if not place.is_dir() or path.suffix.lower() in images.SUFFIXES
+        if not place.is_dir() or path.suffix.lower() in images.readable_suffixes()
     ]
     if not paths:
         raise rdeic.ConfigError(f"{', '.join(map(str, places)) or '--data'}: no pictures there")
