@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rdeic.errors import TrainingError
+from rdeic.evaluation.gradients import gradients as sharpness
 
 MS_SSIM_MIN_SIDE = 160  # pixels; a side must exceed it
 
@@ -20,12 +21,10 @@ def mse_each(a: Tensor, b: Tensor) -> Tensor:
 
 
 def gradients(x_hat: Tensor, x: Tensor) -> float:
-    """How sharp: mean absolute differences of neighbouring pixels over those of x, mean over pictures; 1 is best."""
-    sums = [
-        (y.float().diff(dim=2).abs().mean((1, 2, 3)) + y.float().diff(dim=3).abs().mean((1, 2, 3)))
-        for y in (x_hat, x)
-    ]
-    return float((sums[0] / sums[1].clamp(min=1e-6)).mean())
+    """How sharp, of 8-bit pictures (`evaluation/gradients.py`): 1 is best, mean over those that have any structure."""
+    pairs = zip(*(_to_8bit(y).byte().permute(0, 2, 3, 1).cpu().numpy() for y in (x_hat, x)), strict=True)
+    found = [ratio for restored, original in pairs if (ratio := sharpness(restored, original)) is not None]
+    return sum(found) / max(len(found), 1)
 
 
 def psnr(x_hat: Tensor, x: Tensor) -> float:
