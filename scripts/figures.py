@@ -28,7 +28,7 @@ from rdeic.evaluation.analyses.page import Section, Table
 from rdeic.evaluation.analyses.subject import Named, Subject, check_names, choose
 from rdeic.evaluation.analyses.sweep import Axis, Decoding, Judge, Point
 
-METRICS = ("psnr", "ms_ssim", "lpips", "dists", "perceptual")
+METRICS = ("psnr", "ms_ssim", "lpips", "dists", "gradients", "perceptual")
 TABLE_STEPS = (2, 5, 50)  # of the paper's Tables I and III
 TIMED = 5  # pictures at most
 

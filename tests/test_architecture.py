@@ -27,10 +27,10 @@ LAYERS = {
     "rdeic.types": 1,
     "rdeic.images": 1,
     "rdeic.exif": 1,
-    "rdeic.formats": 1,
     "rdeic.info": 1,
     "rdeic.limits": 1,
     "rdeic.payload": 1,
+    "rdeic.pictures": 1,
     "rdeic.rate": 1,
     "rdeic.registry": 1,
     "rdeic.threads": 1,
@@ -54,9 +54,9 @@ LAYERS = {
     "rdeic.__main__": 7,
 }
 WITHOUT_TORCH = {name for name, layer in LAYERS.items() if layer == 0} | {
-    "rdeic.formats",
     "rdeic.images",
     "rdeic.info",
+    "rdeic.pictures",
     "rdeic.rate",
     "rdeic.registry",
     "rdeic.cli",

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from program_runs import Program, model, picture, program
 
-from rdeic import formats, images
+from rdeic import images
 from rdeic.cli import pictures
 from rdeic.cli.inputs import RDEIC_FILES, Inputs, gather, plain
+from rdeic.pictures import formats
 
 __all__ = ["model", "picture", "program"]  # fixtures
 
@@ -67,7 +68,7 @@ def test_pictures_that_are_left_out_are_named_with_the_reason(
     assert found.left_out == [
         "album/drawing.svg: left out: .svg files cannot be read; convert it first",
         "album/phone.dat: left out: AVIF by its content, but not by its name; alone it would be taken",
-        "album/phone.heic: left out: reading it needs another package: pip install 'rdeic[heif]'",
+        "album/phone.heic: left out: reading HEIC takes a plugin: pip install 'rdeic[heif]'",
         "album/photo.jpg_original: left out: JPEG by its content, but not by its name; alone it would be taken",
         "album/raw.NEF: left out: .nef files cannot be read; convert it first",
         "album/screen.bak: left out: PNG by its content, but not by its name; alone it would be taken",

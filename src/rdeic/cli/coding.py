@@ -133,7 +133,7 @@ def _remaker(coder: codec.Codec, options: CompressOptions) -> Callable[[Source, 
 def _remarks(source: Source, max_pixels: int, to_stdout: bool) -> list[str]:
     """What a user may not expect of the picture; on stderr where the result goes to stdout, and so has no line."""
     remarks = []
-    if (count := pictures.frames(source.data, max_pixels)) > 1:
+    if (count := images.frame_count(source.data, max_pixels)) > 1:
         remarks.append(f"the first of {count} frames")
     if (checksum := marks.find(source.data)) is not None:
         remarks.append(f"restored by rdeic before, from a file with checksum {checksum}: losses add up")

@@ -1,12 +1,12 @@
-"""Which files of a folder are pictures, and what is worth saying of one besides its pixels."""
+"""Which files of a folder are pictures, and why others that look like some are left out."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-from rdeic import formats, images
+from rdeic import images
 from rdeic.cli.inputs import TAKEN, Kind, head
+from rdeic.pictures import formats
 
 # By their content: other names of these are common (phones save JPEG as .heic), and no camera's raw format begins so.
 _PLAIN = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"))
@@ -20,6 +20,9 @@ _BRANDS = {
     b"msf1": "HEIF",
 }
 _JXL = b"\0\0\0\x0cJXL \r\n\x87\n"
+
+# As `formats.PLUGINS` names them; an installed plugin has taken its suffixes before.
+_OF_PLUGINS = dict.fromkeys((".heic", ".heics", ".heif", ".heifs", ".hif"), "HEIF") | {".jxl": "JXL"}
 
 # Pictures that nothing here reads; many raw formats would open as their thumbnail.
 _UNREADABLE = frozenset(
@@ -70,20 +73,10 @@ def kind() -> Kind:
     return Kind(images.readable_suffixes(), _judge)
 
 
-def frames(data: bytes, max_pixels: int) -> int:
-    """How many pictures a file holds; 1 where that cannot be said."""
-    with (
-        contextlib.suppress(Exception),
-        images.open_limited(data, max_pixels) as image,
-    ):  # Pillow raises anything
-        return int(getattr(image, "n_frames", 1))
-    return 1
-
-
 def _judge(path: Path) -> str | None:
     """Of a file whose suffix is none that can be read here."""
     suffix = path.suffix.lower()
-    plugin = next((one for one in formats.PLUGINS.values() if suffix in one.suffixes), None)
+    plugin = formats.PLUGINS.get(_OF_PLUGINS.get(suffix, ""))
     if plugin is None and suffix not in _UNREADABLE:
         content = _content(path)
         return content and f"{content} by its content, but not by its name; alone it would be taken"
@@ -91,7 +84,7 @@ def _judge(path: Path) -> str | None:
     if any(start.startswith(magic) for magic, _ in _PLAIN) or _is_webp(start):
         return TAKEN
     if plugin is not None:
-        return f"reading it needs another package: pip install 'rdeic[{plugin.extra}]'"
+        return f"reading {plugin.name} takes a plugin: pip install 'rdeic[{plugin.extra}]'"
     return f"{suffix} files cannot be read; convert it first"
 
 
