@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +69,7 @@ def test_the_block_works_on_small_pictures(program: Program, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_the_block_works_on_12_megapixels_as_it_is_pasted(tmp_path: Path) -> None:
-    """In a shell that stops at the first failure; some minutes on two cores."""
+    """In a shell that stops at the first failure."""
     pytest.importorskip("bjontegaard")  # of rdeic[eval]
     lay_out(tmp_path, 4000, 3000)
     programs = tmp_path / "bin"
@@ -81,6 +80,9 @@ def test_the_block_works_on_12_megapixels_as_it_is_pasted(tmp_path: Path) -> Non
     done = subprocess.run(
         ["sh", "-e", "-c", BLOCK], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "1 done, 0 finished before, 0 failed\n")
+    said = [
+        line for line in done.stderr.splitlines() if " is not available: " not in line
+    ]  # of optional metrics
+    assert (done.returncode, said) == (0, ["1 done, 0 finished before, 0 failed"])
     check(tmp_path, 4000, 3000)
-    assert re.search(r"<html", (tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    assert "IMG_0001.jpg" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
