@@ -13,7 +13,7 @@ import pillow_heif
 import pillow_jxl  # noqa: F401 (registers itself)
 import pytest
 from numpy.typing import NDArray
-from picture_files import cmyk_profile, grey_profile, packed, power, rgb_profile
+from picture_files import chunk, cmyk_profile, grey_profile, packed, power, rgb_profile
 from PIL import Image, ImageCms
 
 from rdeic import images
@@ -156,6 +156,25 @@ def test_the_size_of_jpeg_xl_is_known_before_it_is_decoded(size: tuple[int, int]
             images.read(data, max_pixels=100)
 
 
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "PNG"])
+def test_an_image_that_pillow_opened_is_read_the_same(kind: str) -> None:
+    if kind == "PNG":
+        header = saved(RAMP, kind)
+        data = header[:33] + chunk(b"gAMA", struct.pack(">I", 100_000)) + header[33:]
+    else:
+        data = saved(RAMP, kind)
+        at = data.index(b"colrnclx") + 8
+        data = data[:at] + struct.pack(">HH", 12, 8) + data[at + 4 :]
+    expected = images.read(data)
+    assert expected[0, 4, 0] > RAMP[0, 4, 0] + 40
+    with Image.open(io.BytesIO(data)) as opened:
+        assert np.array_equal(images.read(opened), expected)
+    with Image.open(io.BytesIO(data)) as decoded:
+        decoded.load()
+        if kind != "AVIF":  # of which Pillow keeps no numbers
+            assert np.array_equal(images.read(decoded), expected)
+
+
 # Other kinds of picture
 
 
@@ -255,7 +274,7 @@ def test_frames_beyond_the_first_are_counted() -> None:
         (b"hello, this is text" * 9, "not a picture in a known format"),
         (b"\0\0\0\x1cftypavif" + bytes(16), r"this AVIF file cannot be read \(.+\)"),
         (b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 8, 8, 1, 2, 0) + bytes(99), "BMP pixel depth .2."),
-        (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(9), "this WEBP file cannot be read"),
+        (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(9), "this WebP file cannot be read"),
         (b"\xff\x0a", "damaged or truncated"),
     ],
 )

@@ -14,6 +14,7 @@ from rdeic.errors import ImageError
 from rdeic.pictures import formats, jxl
 
 MAX_SIDE = 65_535
+_NAMES = {"HEIF": "HEIC", "JXL": "JPEG XL", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
 _pillow_limit = threading.Lock()
 
 
@@ -32,7 +33,7 @@ def open_limited(data: bytes, max_pixels: int) -> Image.Image:
         except Image.DecompressionBombError as error:
             raise ImageError(_too_large("far too large", max_pixels)) from error
         except Exception as error:  # Pillow's parsers raise almost anything on hostile files
-            name = "HEIC" if names[0] == "HEIF" else names[0]
+            name = _NAMES.get(names[0], names[0])
             raise ImageError(f"this {name} file cannot be read ({_reason(names[0], data)})") from error
     check_size(image.size, max_pixels)
     return image
@@ -73,7 +74,8 @@ def load(image: Image.Image) -> None:
 
 def one_line(error: BaseException) -> str:
     """What a library said, fit for a message of ours."""
-    return " ".join(str(error).split()) or type(error).__name__
+    said = " ".join(str(error).split()).partition(". Please")[0]  # rebuild the library, which nobody here can
+    return said or type(error).__name__
 
 
 def _reason(name: str, data: bytes) -> str:

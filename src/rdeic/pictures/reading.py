@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from PIL import Image, ImageFile
 
 from rdeic.errors import ImageError
-from rdeic.pictures import bmp, boxes, formats, opening, png, render, tiff, tiff_layout
+from rdeic.pictures import bmp, boxes, colour, formats, opening, png, render, tiff, tiff_layout
 from rdeic.pictures.render import Colour, Parts, Picture
 
 _BOXED = ("AVIF", "HEIF")
@@ -125,7 +125,7 @@ def _parts(image: Image.Image, data: bytes) -> Parts:
         turn = 1  # its decoder turned it
     colours, alpha = render.split_alpha(image)
     profile = image.info.get("icc_profile")
-    space = boxes.space(data) if image.format in _BOXED and not profile else None
+    space = None if profile else boxes.space(data) if image.format in _BOXED and data else _stated(image)
     return Parts(render.to_8_bit(colours), alpha, profile, space, turn)
 
 
@@ -137,3 +137,20 @@ def _png_parts(image: Image.Image, parsed: png.Png) -> Parts:
     if parsed.space is not None and parsed.depth == 16:
         return Parts(png.deep(parsed), alpha, None, parsed.space, turn)
     return Parts(render.to_8_bit(colours), alpha, profile, parsed.space, turn)
+
+
+def _stated(image: Image.Image) -> colour.Space | None:
+    """What Pillow passes on of a space that a PNG or HEIC file stated."""
+    numbers = image.info.get("nclx_profile")
+    if numbers:
+        found = colour.from_cicp(
+            numbers["color_primaries"], numbers["transfer_characteristics"], full_range=True
+        )
+        return None if found == colour.SRGB else found
+    gamma, chromaticities = image.info.get("gamma"), image.info.get("chromaticity")
+    if "srgb" in image.info:
+        return None
+    return colour.from_png(
+        None if gamma is None else round(gamma * 100_000),
+        None if chromaticities is None else tuple(round(value * 100_000) for value in chromaticities),
+    )
