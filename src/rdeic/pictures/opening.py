@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from rdeic.pictures import formats, jxl
 MAX_SIDE = 65_535
 _NAMES = {"HEIF": "HEIC", "JXL": "JPEG XL", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
 _pillow_limit = threading.Lock()
+for library in ("PIL", "tifffile"):  # which otherwise write to stderr what an ImageError says
+    logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 def open_limited(data: bytes, max_pixels: int) -> Image.Image:

@@ -7,7 +7,6 @@ white-is-zero as a negative. So the layout decides, before a pixel is shown.
 from __future__ import annotations
 
 import io
-import logging
 import math
 from typing import Any
 
@@ -117,7 +116,6 @@ def _samples(data: bytes, told: Layout) -> tuple[NDArray[Any], NDArray[Any] | No
         raise ImageError(
             f"a TIFF with {_samples_in_words(told)}, which takes a reader of its own: pip install 'rdeic[tiff]'"
         ) from error
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # or it writes to stderr
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
