@@ -80,7 +80,7 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 def to_8_bit(image: Image.Image) -> Image.Image:
     """Deep grey (I;16 and kin, I) scaled from 0..65535 to 0..255, rounded; palettes and bilevel looked up."""
     if image.mode == "I" or image.mode.startswith("I;16"):
-        deep = np.asarray(image).astype(np.int64)
+        deep = np.asarray(image)
         if deep.min() < 0 or deep.max() > 65_535:
             raise ImageError("has 32-bit samples; convert it to 8 or 16 bits a channel")
         return Image.fromarray(scaled(deep, 65_535))
@@ -92,8 +92,12 @@ def to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def scaled(codes: NDArray[np.integer], top: int) -> NDArray[np.uint8]:
-    """0..top => 0..255, rounded."""
-    return ((codes.astype(np.int64) * 255 + top // 2) // top).astype(np.uint8)
+    """0..top, at most 65535, => 0..255, rounded; by rows, as indices take eight bytes each."""
+    table = ((np.arange(top + 1) * 255 + top // 2) // top).astype(np.uint8)
+    out = np.empty(codes.shape, np.uint8)
+    for row, shown in zip(codes, out, strict=True):
+        shown[...] = table[row]
+    return out
 
 
 def _straight(image: Image.Image) -> Image.Image:

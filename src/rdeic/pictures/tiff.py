@@ -151,14 +151,14 @@ def _unmixed(
     if alpha is not None and (alpha == top).all():
         alpha = None
     if alpha is not None and told.extra[0] == ASSOCIATED and told.photometric != PALETTE:
-        whole = np.maximum(alpha, 1)[..., None].astype(np.int64)
-        codes, top = np.minimum((codes * np.int64(65_535) + whole // 2) // whole, 65_535), 65_535
+        whole = np.maximum(alpha, 1)[..., None].astype(np.uint32)  # 65535 * 65535 + 32767 is below 2^32
+        codes, top = np.minimum((codes * np.uint32(65_535) + whole // 2) // whole, 65_535), 65_535
     if told.photometric == WHITE_IS_ZERO:
         codes = top - codes
     if told.photometric == PALETTE:
         if colour_map is None:
             raise ImageError("damaged picture (a palette is missing)")
-        entries = colour_map.astype(np.int64) * (257 if told.small_map else 1)
+        entries = colour_map.astype(np.uint16) * np.uint16(257 if told.small_map else 1)
         codes, top, count = np.moveaxis(entries[:, codes[..., 0]], 0, 2), 65_535, 3
     # The high byte of deep colours, as Pillow takes it; deep grey is rounded.
     flat = codes >> 8 if told.bits[0] == 16 and count > 1 else scaled(codes, top)
