@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from rdeic import images
 from rdeic.errors import ImageError
-from rdeic.pictures import colour, jxl
+from rdeic.pictures import colour, formats, jxl
 
 pillow_heif.register_heif_opener()
 
@@ -260,6 +260,13 @@ def test_frames_beyond_the_first_are_counted() -> None:
         images.frame_count(stereo + b'<x hdrgm:Version="1.0"/>') == 1
     )  # a phone's photograph and its gain map
     assert images.frame_count(RAMP) == images.frame_count(b"no picture") == images.frame_count("missing") == 1
+
+
+def test_plugins_suffixes_are_known_without_them() -> None:
+    for name, plugin in formats.PLUGINS.items():
+        assert set(plugin.suffixes) == {
+            s for s, kind in Image.registered_extensions().items() if kind == name
+        }
 
 
 # Reasons

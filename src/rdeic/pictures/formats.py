@@ -14,9 +14,13 @@ class Plugin(NamedTuple):
 
     name: str  # as people call the format
     extra: str  # pip install 'rdeic[extra]'
+    suffixes: tuple[str, ...]  # what such files are called, known without the package too
 
 
-PLUGINS = {"HEIF": Plugin("HEIC", "heif"), "JXL": Plugin("JPEG XL", "jxl")}
+PLUGINS = {
+    "HEIF": Plugin("HEIC", "heif", (".heic", ".heics", ".heif", ".heifs", ".hif")),
+    "JXL": Plugin("JPEG XL", "jxl", (".jxl",)),
+}
 # Not simply all of Pillow's: some of those run other programs (EPS, WMF), hold no picture (HDF5, MPEG), hold
 # measurements instead of colours (FITS, SPIDER), or match almost any bytes (IM, IPTC, MCIDAS).
 _NATIVE = (

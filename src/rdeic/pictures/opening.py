@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ from rdeic.pictures import formats, jxl
 MAX_SIDE = 65_535
 _NAMES = {"HEIF": "HEIC", "JXL": "JPEG XL", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
 _pillow_limit = threading.Lock()
+if hasattr(os, "register_at_fork"):  # no child inherits it while another thread holds it
+    os.register_at_fork(
+        before=_pillow_limit.acquire,
+        after_in_parent=_pillow_limit.release,
+        after_in_child=_pillow_limit.release,
+    )
 for library in ("PIL", "tifffile"):  # which otherwise write to stderr what an ImageError says
     logging.getLogger(library).addHandler(logging.NullHandler())
 

@@ -152,7 +152,7 @@ def _unmixed(
         alpha = None
     if alpha is not None and told.extra[0] == ASSOCIATED and told.photometric != PALETTE:
         whole = np.maximum(alpha, 1)[..., None].astype(np.uint32)  # 65535 * 65535 + 32767 is below 2^32
-        codes, top = np.minimum((codes * np.uint32(65_535) + whole // 2) // whole, 65_535), 65_535
+        codes, top = np.minimum((codes.astype(np.uint32) * 65_535 + whole // 2) // whole, 65_535), 65_535
     if told.photometric == WHITE_IS_ZERO:
         codes = top - codes
     if told.photometric == PALETTE:
