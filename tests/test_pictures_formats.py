@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pillow_heif
 import pillow_jxl  # noqa: F401 (registers itself)
 import pytest
 from numpy.typing import NDArray
-from picture_files import chunk, cmyk_profile, grey_profile, packed, power, rgb_profile
+from picture_files import chunk, cmyk_profile, grey_profile, packed, png, power, rgb_profile, tiff
 from PIL import Image, ImageCms
 
 from rdeic import images
@@ -233,6 +234,39 @@ def test_profiles_of_displays_agree_with_the_same_space_by_numbers() -> None:
             np.abs(images.read(saved(red, kind, icc_profile=adobe, **options))[0, 0] - [255.0, 0, 0]).max()
             <= 2
         )
+
+
+LINEAR = rgb_profile((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141), power(1))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize(
+    "kind", ["png", "tiff", "big-endian tiff", "packed tiff", "tiled tiff", "tiff in planes"]
+)
+def test_all_16_bits_go_through_a_profile(kind: str, alpha: bool) -> None:
+    """Of the darkest 8-bit steps of linear light, sRGB has 13 in the first; they all count."""
+    codes = np.random.default_rng(0).integers(0, 2_000, (9, 11, 3))
+    codes[0, 0], codes[0, 1] = 0, 65_535
+    samples = np.dstack([codes, np.full((9, 11), 65_535)]) if alpha else codes
+    tags = {34_675: (7, tuple(LINEAR))}
+    if kind == "png":
+        chunks = chunk(b"iCCP", b"x\0\0" + zlib.compress(LINEAR))
+        data = png(samples, 16, 6 if alpha else 2, chunks)
+    else:
+        data = tiff(
+            samples,
+            16,
+            2,
+            order=">" if kind.startswith("big") else "<",
+            deflate=kind.startswith("packed"),
+            tile=16 if kind.startswith("tiled") else 0,
+            planar=kind.endswith("planes"),
+            extra=(2,) if alpha else None,
+            tags=tags,
+        )
+    light = codes / 65_535
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(images.read(data) - expected).max() <= 1.5
 
 
 def to_linear_p3(picture: images.Picture) -> images.Picture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image, ImageFile
 
 from rdeic.errors import ImageError
@@ -126,7 +127,12 @@ def _parts(image: Image.Image, data: bytes) -> Parts:
     colours, alpha = render.split_alpha(image)
     profile = image.info.get("icc_profile")
     space = None if profile else boxes.space(data) if image.format in _BOXED and data else _stated(image)
-    return Parts(render.to_8_bit(colours), alpha, profile, space, turn)
+    deep = None
+    if profile and colours.mode.startswith("I;16"):
+        deep = np.asarray(colours).astype(np.uint16)[..., None]
+    elif profile and image.format == "TIFF" and data:
+        deep = tiff.deep(data, image)
+    return Parts(render.to_8_bit(colours), alpha, profile, space, turn, deep)
 
 
 def _png_parts(image: Image.Image, parsed: png.Png) -> Parts:
@@ -134,9 +140,8 @@ def _png_parts(image: Image.Image, parsed: png.Png) -> Parts:
     colours, alpha = render.split_alpha(image)
     if alpha is None:
         alpha = png.transparency(parsed, image)
-    if parsed.space is not None and parsed.depth == 16:
-        return Parts(png.deep(parsed), alpha, None, parsed.space, turn)
-    return Parts(render.to_8_bit(colours), alpha, profile, parsed.space, turn)
+    deep = png.deep(parsed) if parsed.depth == 16 and (parsed.space or profile) else None
+    return Parts(render.to_8_bit(colours), alpha, profile, parsed.space, turn, deep)
 
 
 def _stated(image: Image.Image) -> colour.Space | None:

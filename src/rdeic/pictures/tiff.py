@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ _PILLOWS = frozenset(
 _SAMPLE_NAMES = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _MAX_SAMPLES = 8  # a pixel
 _ORIENTATION, _PROFILE = 274, 34675
+_DEEP = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)  # may go through a profile with 16 bits
+# Decoding 16-bit samples as if they had the other byte order gives their low bytes.
+_OTHER_ORDER = "B" if sys.byteorder == "little" else "L"
+_LOW_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBX", "RGBA")
+    for order, other in (("L", "B"), ("B", "L"), ("N", _OTHER_ORDER))
+}
 
 
 def check(told: Layout) -> None:
@@ -103,8 +112,22 @@ def decode(data: bytes, told: Layout, max_pixels: int) -> Parts:
     opening.check_size((told.width, told.height), max_pixels)
     opening.check_size((max(told.tile[0], 1), max(told.tile[1], 1)), max(max_pixels, 1 << 20))
     samples, colour_map, orientation, profile = _samples(data, told)
-    colours, alpha = _unmixed(samples, told, colour_map)
-    return Parts(colours, alpha, profile, orientation=orientation)
+    colours, alpha, deep = _unmixed(samples, told, colour_map)
+    return Parts(colours, alpha, profile, None, orientation, deep if profile else None)
+
+
+def deep(data: bytes, shown: Image.Image) -> NDArray[np.uint16] | None:
+    """All bits of 16-bit RGB, (H, W, 3), of which Pillow has `shown` the high bytes; None of other layouts."""
+    with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+        tiles = [(tile, tile.args) for tile in image.tile if isinstance(tile.args, tuple)]
+        raw_modes = {args[0] for _, args in tiles}
+        if len(raw_modes) != 1 or not raw_modes <= _LOW_BYTES.keys():
+            return None
+        low_bytes = _LOW_BYTES[raw_modes.pop()]
+        image.tile = [tile._replace(args=(low_bytes, *args[1:])) for tile, args in tiles]
+        opening.load(image)
+        high, low = np.asarray(shown)[..., :3], np.asarray(image)[..., :3]
+        return np.left_shift(high, 8, dtype=np.uint16) | low
 
 
 def _samples(data: bytes, told: Layout) -> tuple[NDArray[Any], NDArray[Any] | None, int, bytes | None]:
@@ -143,8 +166,8 @@ def _samples_in_words(told: Layout) -> str:
 
 def _unmixed(
     samples: NDArray[Any], told: Layout, colour_map: NDArray[Any] | None
-) -> tuple[Image.Image, Image.Image | None]:
-    """8-bit colours, and alpha unless opaque."""
+) -> tuple[Image.Image, Image.Image | None, NDArray[np.uint16] | None]:
+    """8-bit colours, alpha unless opaque, and all bits of deep grey or RGB."""
     top, count = 2 ** told.bits[0] - 1, COLOURS[told.photometric]
     codes = samples[..., :count]
     alpha = samples[..., count] if told.extra[:1] in ((ASSOCIATED,), (UNASSOCIATED,)) else None
@@ -167,4 +190,5 @@ def _unmixed(
     return (
         Image.frombuffer(mode, (told.width, told.height), pixels.tobytes(), "raw", mode, 0, 1),
         None if alpha is None else Image.fromarray(scaled(alpha, 2 ** told.bits[0] - 1)),
+        codes.astype(np.uint16) if top == 65_535 and told.photometric in _DEEP else None,
     )
