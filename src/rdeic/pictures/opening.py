@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -93,8 +94,9 @@ def _reason(name: str, data: bytes) -> str:
     try:
         Image.OPEN[name][0](io.BytesIO(data), "").close()
     except Exception as error:
-        return one_line(error)
-    return "damaged"
+        is_about_python = isinstance(error.__cause__ or error, struct.error | IndexError | KeyError)
+        return "it is damaged or cut short" if is_about_python else one_line(error)
+    return "it is damaged"
 
 
 def _too_large(size: str, max_pixels: int) -> str:
