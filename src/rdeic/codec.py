@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from rdeic import container, exif, images, limits, metadata, payload, rate, registry, verification
+from rdeic import container, exif, images, limits, marks, metadata, payload, rate, registry, verification
 from rdeic.config import ModelConfig
 from rdeic.container import Header, RdeicFile, Section
 from rdeic.errors import ConfigError, ImageError, ModelMismatchError
@@ -134,7 +134,8 @@ class Codec:
         steps: int | None = None,
         max_pixels: int = container.MAX_PIXELS,
     ) -> Image.Image:
-        """The picture of an .rdeic file (its bytes or its path), with the file's metadata as EXIF in its `info`.
+        """The picture of an .rdeic file (its bytes or its path), with EXIF in its `info`: the file's metadata, and from
+        which file it was restored (`marks`).
 
         `detail` is lambda_s of Eq. 15, 0..10: below 1 smoother, above 1 sharper; other than 1 takes twice the time.
         `steps` is the number of denoising steps, 1 to the model's relay start; None: as many as the file says.
@@ -148,7 +149,8 @@ class Codec:
             raise ConfigError(f"detail {detail} is not within 0..{MAX_DETAIL:g}")
         if steps is not None and not 1 <= steps <= relay_start:
             raise ConfigError(f"{steps} steps are not within 1..{relay_start}")
-        file, described = parse(blob, read_blob(blob), max_pixels)
+        data = read_blob(blob)
+        file, described = parse(blob, data, max_pixels)
         header = file.header
         model = self._load_for(header.fingerprint)
         if steps is None:
@@ -157,8 +159,7 @@ class Codec:
         limits.check_memory(header.width, header.height, self.config)
         with limits.enough_memory(header.width, header.height):
             picture = _restore(model, header, coded, detail, header.steps if steps is None else steps)
-        if described is not None and (restored := exif.to_bytes(described)):
-            picture.info["exif"] = restored
+        picture.info["exif"] = exif.to_bytes(described or Metadata(), marks.text(data))
         return picture
 
     def made(self, fingerprint: str) -> bool:

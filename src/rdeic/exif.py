@@ -47,8 +47,8 @@ def read(source: images.Source, location: bool, max_pixels: int = MAX_PIXELS) ->
         return _read(image, location)
 
 
-def to_bytes(metadata: Metadata) -> bytes:
-    """EXIF as Pillow writes it into a picture file; b"" if nothing of `metadata` has a place there.
+def to_bytes(metadata: Metadata, software: str = "") -> bytes:
+    """EXIF as Pillow writes it into a picture file, by the program `software`; b"" if nothing has a place there.
 
     The colour profile has none: it was the source's, the restored picture is sRGB.
     """
@@ -57,6 +57,7 @@ def to_bytes(metadata: Metadata) -> bytes:
         (Base.Make, metadata.make),
         (Base.Model, metadata.model),
         (Base.ImageDescription, metadata.comment),
+        (Base.Software, software),
     ):
         if text:
             exif[tag] = text.encode()
@@ -67,7 +68,7 @@ def to_bytes(metadata: Metadata) -> bytes:
         exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = date
     if metadata.location is not None:
         exif.get_ifd(IFD.GPSInfo).update(_gps(metadata.location))
-    return exif.tobytes() if metadata._replace(profile="") != Metadata() else b""
+    return exif.tobytes() if software or metadata._replace(profile="") != Metadata() else b""
 
 
 def _read(image: Image.Image, location: bool) -> Metadata:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rdeic.cli.options import DEVICE, FORCE, IN, LARGEST, OUT
+from rdeic.cli.options import DEVICE, FORCE, IN, JOBS, LARGEST, OUT, THREADS, TIMES
 from rdeic.container import MAX_PIXELS
 
 VERIFY = (
@@ -55,6 +55,9 @@ def compress(
         str | None, typer.Option(metavar="COLOUR", help="Put behind transparent pixels: white, #rrggbb, ...")
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
+    preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
 ) -> None:
     """Compress pictures: photo.png => photo.rdeic."""
@@ -63,7 +66,8 @@ def compress(
     from rdeic.cli import coding
 
     goal, keep = coding.Goal(quality, bpp, max_bytes, seed), coding.Keep(metadata, location)
-    options = coding.CompressOptions(out, goal, model, device, verify, background, keep, max_pixels, force)
+    run = coding.RunOptions(force, preserve_times, jobs, threads)
+    options = coding.CompressOptions(out, goal, model, device, verify, background, keep, max_pixels, run)
     coding.compress(inputs, options)
 
 
@@ -85,13 +89,17 @@ def decompress(
     ] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
+    preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
 ) -> None:
     """Restore pictures: photo.rdeic => photo.png."""
     from rdeic.cli import coding
 
     wanted = None if kind is None else kind.value
-    options = coding.DecompressOptions(out, detail, steps, wanted, model, device, max_pixels, force)
+    run = coding.RunOptions(force, preserve_times, jobs, threads)
+    options = coding.DecompressOptions(out, detail, steps, wanted, model, device, max_pixels, run)
     coding.decompress(inputs, options)
 
 

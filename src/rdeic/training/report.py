@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rdeic.text import harmless
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -51,9 +53,9 @@ class Report:
     def say(self, line: str) -> None:
         """One line."""
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False, markup=False)
+            self._bar.console.print(harmless(line), highlight=False, markup=False)
         elif self._speaks:
-            print(line, file=sys.stderr, flush=True)
+            print(harmless(line), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Gives the terminal back."""
