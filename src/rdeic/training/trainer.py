@@ -249,7 +249,9 @@ def learning_rate(config: TrainConfig, step: float) -> float:
 
 def to_signed(pictures: Tensor, device: torch.device) -> Tensor:
     """uint8 (B, 3, H, W) -> float32 in [-1, 1] on `device`, in the same layout."""
-    return pictures.to(device).float().div_(127.5).sub_(1)
+    if device.type == "cuda" and not pictures.is_cuda:
+        pictures = pictures.pin_memory()  # from elsewhere in memory the way to the device waits for it
+    return pictures.to(device, non_blocking=True).float().div_(127.5).sub_(1)
 
 
 def _detached(loss: StageLoss) -> StageLoss:
