@@ -34,6 +34,10 @@ class Stage(Protocol):
         """The parameters to optimise, in an order that never changes."""
         ...
 
+    def networks(self) -> list[nn.Module]:
+        """What `loss` calls as a whole and may be translated: no one inside another."""
+        ...
+
     def gains(self) -> list[nn.Parameter]:
         """Those of `trainable` that set the rate by scaling y; they may learn faster than the rest."""
         ...

@@ -23,6 +23,17 @@ class StageBase:
         self.model, self.weights = model, config.loss
         self.alpha_bar = torch.from_numpy(model.alpha_bar).float().to(next(model.parameters()).device)
 
+    def networks(self) -> list[nn.Module]:
+        """All of the model's; one that is never called is never translated."""
+        model = self.model
+        return [
+            model.autoencoder.encoder,
+            model.autoencoder.decoder,
+            model.compression,
+            model.unet,
+            model.control,
+        ]
+
     def gains(self) -> list[nn.Parameter]:
         """None."""
         return []
@@ -58,6 +69,9 @@ class PerceptualStage(StageBase):
         self.distance: nn.Module | None = None
         if config.loss.perceptual:
             self.distance = perceptual.load(config.perceptual).to(self.alpha_bar.device)
+
+    def networks(self) -> list[nn.Module]:
+        return [*super().networks(), *([] if self.distance is None else [self.distance])]
 
     def perceptual(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """(B,) distance, or zeros without a perceptual term."""

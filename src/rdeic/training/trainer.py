@@ -16,6 +16,7 @@ from rdeic.errors import CheckpointError, TrainingError
 from rdeic.training import checkpoint
 from rdeic.training.activations import checkpoint_blocks
 from rdeic.training.clock import Clock
+from rdeic.training.compiled import compile_networks, untranslated
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage, StageLoss
 from rdeic.training.ema import Ema
@@ -51,6 +52,8 @@ class Trainer:
         stage.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.checkpoint_activations:
             checkpoint_blocks(stage.model)
+        if config.compile:
+            compile_networks(stage.networks())
         self.parameters = stage.trainable()
         for parameter in self.parameters:
             parameter.requires_grad_(True)
@@ -138,7 +141,7 @@ class Trainer:
         size = max(self.config.batch // self.processes.count // self.config.accumulate, 1)
         sums: dict[str, float] = {}
         self.stage.model.eval()
-        with torch.no_grad(), self.ema.applied(), named_when_exhausted():
+        with torch.no_grad(), self.ema.applied(), untranslated(self.config.compile), named_when_exhausted():
             for first in range(0, len(pictures), size)[self.processes.rank :: self.processes.count]:
                 chunk = pictures[first : first + size]
                 # The same noise every time makes validations comparable.
@@ -228,7 +231,7 @@ class Trainer:
         """Inside the `with` block the model is what the run would end with now; `recent` as for `Stage.finish`."""
         before = [parameter.detach().clone() for parameter in self.parameters]
         self.stage.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), untranslated(self.config.compile):
             for parameter, average in zip(self.parameters, self.ema.averages, strict=True):
                 parameter.copy_(average)
             self.stage.finish(recent)
