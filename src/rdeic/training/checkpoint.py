@@ -35,6 +35,10 @@ class Checkpoint(NamedTuple):
     best_by: str  # the metric of that
     frozen: int  # `fingerprint` of the parameters that are not trained: they come from where the run started
     elapsed: float = 0.0  # seconds of training; files of earlier versions do not say
+    stage: dict[str, Tensor] | None = (
+        None  # what else of the stage changes; None in files of earlier versions
+    )
+    rival: dict[str, Any] | None = None  # of the critics
 
 
 def fingerprint(tensors: Sequence[Tensor]) -> int:

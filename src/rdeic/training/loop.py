@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from rdeic.training import checkpoint
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage
 from rdeic.training.data import ImageSet
+from rdeic.training.features import FeatureSet
 from rdeic.training.memory import named_when_exhausted
 from rdeic.training.processes import Processes
 from rdeic.training.report import Report
@@ -26,13 +27,14 @@ from rdeic.training.trainer import Step, Trainer, to_signed
 
 SMALLEST_SCALE = 1.0  # of the loss in fp16: below it, gradients are no numbers at any scale
 
+TrainingSet: TypeAlias = ImageSet | FeatureSet
 Export = Callable[[Path], None]  # writes the model, as it is at that moment, into a folder
 
 
 class Data(NamedTuple):
     """What a run learns from and what it is judged by."""
 
-    training: ImageSet
+    training: TrainingSet
     held_out: Tensor  # uint8 (N, 3, H, W), N at least 1
 
 
