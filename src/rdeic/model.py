@@ -127,16 +127,19 @@ class Rdeic(nn.Module):
             if isinstance(layer, CrossAttention):
                 layer.fix_context(context)
 
-    def set_precision(self, dtype: torch.dtype) -> Rdeic:
+    def set_precision(self, dtype: torch.dtype, analysis: torch.dtype = torch.float32) -> Rdeic:
         """Compute in `dtype` what comes after the bits and costs most: noise estimator, control network, D.
 
         What makes and reads bits stays float32: a file must not depend on it, and the exact coding networks are
         derived from those weights. So do the time embedding and all arithmetic of the sampler. Norms and attention
-        sum up in float32 by themselves.
+        sum up in float32 by themselves. E up to its feature may be in another precision, `analysis`: it chooses y,
+        and with it another file, but whatever y it chooses comes back exactly.
         """
         autoencoder = self.autoencoder
         for part in (self.unet, self.control, autoencoder.post_quant_conv, autoencoder.decoder):
             part.to(dtype)
+        for layer in autoencoder.encoder.feature_layers():
+            layer.to(analysis)
         for encoder in (self.unet.encoder, self.control.encoder):
             encoder.time_embed.float()
         return self
@@ -145,6 +148,11 @@ class Rdeic(nn.Module):
     def precision(self) -> torch.dtype:
         """See `set_precision`."""
         return self.unet.conv_out.weight.dtype
+
+    @property
+    def analysis_precision(self) -> torch.dtype:
+        """See `set_precision`."""
+        return self.autoencoder.encoder.conv_in.weight.dtype
 
     # -- picture -> bits
 

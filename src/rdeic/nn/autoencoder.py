@@ -55,10 +55,16 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> the feature before `conv_out`, (B, C, H/s, W/s)."""
-        h: Tensor = self.conv_in(pixel_unshuffle(x, self.patch))
+        own = self.conv_in.weight.dtype
+        h: Tensor = self.conv_in(pixel_unshuffle(x.to(own), self.patch))
         for level in self.levels:
             h = level(h)
-        return self.norm_out(self.middle(h))
+        h = self.norm_out(self.middle(h))
+        return h if own == x.dtype else h.to(x.dtype)  # autocast chooses by itself
+
+    def feature_layers(self) -> list[nn.Module]:
+        """What `forward` runs through."""
+        return [self.conv_in, self.levels, self.middle, self.norm_out]
 
 
 class Decoder(nn.Module):
