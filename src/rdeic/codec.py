@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "mini"
 DEFAULT_QUALITY = 50.0
+PRECISIONS = ("fp32", "bf16", "fp16")  # of E
 MAX_DETAIL = 10.0
 _MAX_SEED = 2**32 - 1
 _MAX_QUALITY_BYTE = 255
@@ -46,35 +47,50 @@ class _Loaded(NamedTuple):
     fingerprint: bytes
 
 
-def load(model: str | Path = DEFAULT_MODEL, device: str | None = None) -> Codec:
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    device: str | None = None,
+    compile: bool | None = None,
+    encoder_precision: str = "fp32",
+) -> Codec:
     """A codec for an installed model's name or a model folder; its weights are read when first needed.
 
-    `device` is a torch device such as "cpu" or "cuda:1"; None means the first GPU, or else the CPU. Raises ConfigError
-    if there is no such model.
+    `device` is a torch device such as "cpu" or "cuda:1"; None means the first GPU, or else the CPU. `compile` is when a
+    GPU records its work for a size of pictures, to repeat it faster: True with the first such picture, None with the
+    second, False never. `encoder_precision` of E is "fp32", or "bf16" or "fp16", quicker on a GPU: other files, which
+    decode as exactly. Raises ConfigError if there is no such model or precision.
     """
-    return Codec(registry.find(model), device)
+    return Codec(registry.find(model), device, compile, encoder_precision)
 
 
-def load_for(blob: Blob, device: str | None = None) -> Codec:
-    """A codec for the installed model that made an .rdeic file.
+def load_for(blob: Blob, device: str | None = None, compile: bool | None = None) -> Codec:
+    """A codec for the installed model that made an .rdeic file; see `load`.
 
     Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
     """
     wanted = parse(blob, read_blob(blob), max_pixels=None).file.header.fingerprint
     for candidate in registry.installed():
         if wanted in map(registry.fingerprint, registry.rates(candidate.folder)):
-            return Codec(candidate.folder, device)
+            return Codec(candidate.folder, device, compile)
     raise _mismatch(wanted)
 
 
 class Codec:
     """One model, at one or several rates, on one device. Threads may share it."""
 
-    def __init__(self, folder: Path, device: str | None = None) -> None:
-        """Of the model in `folder`. Raises ConfigError if it holds none."""
+    def __init__(
+        self,
+        folder: Path,
+        device: str | None = None,
+        compile: bool | None = None,
+        encoder_precision: str = "fp32",
+    ) -> None:
+        """Of the model in `folder`; see `load`. Raises ConfigError."""
+        if encoder_precision not in PRECISIONS:
+            raise ConfigError(f"precision {encoder_precision!r} is none of {', '.join(PRECISIONS)}")
         self.config: ModelConfig = registry.describe(folder).config
         self._rates = registry.rates(folder)  # lowest first; a model of continuous quality is a single one
-        self._device = device
+        self._device, self._compile, self._encoder_precision = device, compile, encoder_precision
         self._loading = threading.Lock()
         self._loaded: dict[int, _Loaded] = {}  # by rate
 
@@ -176,9 +192,13 @@ class Codec:
                 from rdeic.checkpoints import load_model
 
                 sibling = next((loaded.model for loaded in self._loaded.values()), None)
-                self._loaded[rate] = _Loaded(
-                    *load_model(self._rates[rate], _torch_device(self._device), sibling)
-                )
+                device, analysis = _torch_device(self._device), _torch_dtype(self._encoder_precision)
+                model, fingerprint = load_model(self._rates[rate], device, sibling, analysis=analysis)
+                if device.type == "cuda" and self._compile is not False:
+                    from rdeic.nn.graphs import CudaGraphs
+
+                    model.use_graphs(CudaGraphs(), at_once=bool(self._compile))
+                self._loaded[rate] = _Loaded(model, fingerprint)
             return self._loaded[rate]
 
     def _load_for(self, wanted: bytes) -> Rdeic:
@@ -214,7 +234,12 @@ class Codec:
         def analysed(rate: int) -> torch.Tensor:
             model = self._load(rate).model
             with torch.inference_mode():
-                return model.analyse(pixels.to(_home(model)) / 127.5 - 1)
+                y = model.analyse(pixels.to(_home(model)) / 127.5 - 1)
+            if not y.isfinite().all():
+                raise ImageError(
+                    f"E of model {model.config.name} overflows in {self._encoder_precision}; take another precision"
+                )
+            return y
 
         @functools.cache
         def encode(level: int) -> Trial:
@@ -278,6 +303,12 @@ def _torch_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without that backend
         raise ConfigError(f"device {name!r} cannot be used here; try cpu") from error
     return device
+
+
+def _torch_dtype(precision: str) -> torch.dtype:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def _home(model: Rdeic) -> torch.device:

@@ -6,7 +6,7 @@ z_N = sqrt(ab_N) z_c + sqrt(1 - ab_N) eps --L steps of eps_theta--> z0_hat --D--
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from rdeic.nn.autoencoder import Autoencoder
 from rdeic.nn.blocks import CrossAttention, conv3x3
 from rdeic.nn.control import ControlNetwork
 from rdeic.nn.exact import exact_copy
+from rdeic.nn.graphs import Capture, GraphCache, Runner, eager
 from rdeic.nn.quality import QualityTable
 from rdeic.nn.rate import bits
 from rdeic.nn.transforms import analysis, hyper_analysis, synthesis
@@ -29,6 +30,9 @@ from rdeic.types import CodedLatent, Compressed, CompressedFeatures, Encoding
 
 CONTEXT_TOKENS = 77  # of the text encoder; the context is that of the empty prompt, a constant
 QUALITY_STEPS = 255  # quality travels as one byte
+GRAPH_PIXELS = (
+    1 << 20
+)  # of a picture; with more, arithmetic takes longer than launches, and a graph much memory
 
 
 class Compression(nn.Module):
@@ -95,6 +99,7 @@ class Rdeic(nn.Module):
         self.register_buffer("context", torch.zeros(1, CONTEXT_TOKENS, text) if text else None)
         # Empty until `prepare`. In a tuple: no part of the state, never cast with the rest.
         self._exact: tuple[EntropyModel, ...] = ()
+        self._graphs: GraphCache | None = None
 
     def prepare(self) -> Rdeic:
         """Freeze for inference and derive from the weights what it needs, until they may change.
@@ -121,6 +126,21 @@ class Rdeic(nn.Module):
     def _outdate(self) -> None:
         self._fix_context(None)
         self._exact = ()
+        self._graphs = None
+
+    def use_graphs(self, capture: Capture, at_once: bool) -> Rdeic:
+        """Run E with g_a, denoising steps and D as graphs, in inference mode; see GraphCache.
+
+        From then on weights must stay where they are; `train` and `load_state_dict` end it.
+        """
+        self._graphs = GraphCache(capture, at_once)
+        return self
+
+    def _runner(self, *key: Hashable, pixels: int) -> Runner:
+        """For one part of one picture of so many pixels."""
+        if self._graphs is None or pixels > GRAPH_PIXELS or not torch.is_inference_mode_enabled():
+            return eager
+        return self._graphs.visit(*key)
 
     def _fix_context(self, context: Tensor | None) -> None:
         for layer in self.modules():
@@ -158,7 +178,8 @@ class Rdeic(nn.Module):
 
     def analyse(self, x: Tensor) -> Tensor:
         """(1, 3, H, W) in [-1, 1], sides multiples of the hyper stride -> y (1, M, H/16, W/16), before any gain."""
-        return self.compression.g_a(self.autoencoder.feature(x))
+        run = self._runner("analyse", x.shape, x.dtype, pixels=x[0, 0].numel())
+        return run(lambda x: self.compression.g_a(self.autoencoder.feature(x)), x)
 
     def encode(self, y: Tensor, quality: int) -> CodedLatent:
         """y from `analyse`, quality byte 0..255 -> hyper indices and y stream."""
@@ -193,7 +214,9 @@ class Rdeic(nn.Module):
         sampler: Sampler | None = RELAY_DDPM,
     ) -> Tensor:
         """`denoise`, then D -> (B, 3, H, W), nominally in [-1, 1]."""
-        return self.autoencoder.decode(self.denoise(features, noises, steps, detail, sampler))
+        z0_hat = self.denoise(features, noises, steps, detail, sampler)
+        run = self._runner("decode", z0_hat.shape, z0_hat.dtype, pixels=self._pixels(z0_hat))
+        return run(self.autoencoder.decode, z0_hat)
 
     def denoise(
         self,
@@ -217,8 +240,13 @@ class Rdeic(nn.Module):
         eps = next(noises)
         z_n = diffuse(features.z_c, eps, schedule[0].alpha_bar) if sampler.relay else eps
 
+        run = self._runner("step", detail, z_n.shape, z_n.dtype, pixels=self._pixels(z_n))
+
+        def estimate(z: Tensor, t: Tensor, guide: Tensor) -> Tensor:
+            return self.predict_noise(z, t, guide, detail)
+
         def denoise(z: Tensor, t: int) -> Tensor:
-            return self.predict_noise(z, torch.full(z.shape[:1], t, device=z.device), features.guide, detail)
+            return run(estimate, z, torch.full(z.shape[:1], t, device=z.device), features.guide)
 
         return sample(denoise, z_n, schedule, sampler.rule, noises)
 
@@ -235,6 +263,10 @@ class Rdeic(nn.Module):
         if detail == 1.0:
             return eps_theta
         return guide_detail(self.unet(z, t, context).to(z_n.dtype), eps_theta, detail)
+
+    def _pixels(self, z: Tensor) -> int:
+        """Of a picture whose latent is z."""
+        return z[0, 0].numel() * self.config.autoencoder.stride**2
 
     def _context(self, batch: int) -> Tensor | None:
         """For the networks: None where there is none, or where they know it already."""

@@ -34,13 +34,21 @@ class Keep(NamedTuple):
     location: bool  # together with the rest
 
 
+class Place(NamedTuple):
+    """Where and how to compute, as `codec.load` takes it."""
+
+    device: str | None
+    compile: bool | None
+    encoder_precision: str = "fp32"
+
+
 class CompressOptions(NamedTuple):
     """The options of `rdeic compress`."""
 
     out: str | None
     goal: Goal
     model: str
-    device: str | None
+    place: Place
     verify: bool | None
     background: str | None
     keep: Keep
@@ -56,7 +64,7 @@ class DecompressOptions(NamedTuple):
     steps: int | None
     kind: str | None
     model: str | None
-    device: str | None
+    place: Place
     max_pixels: int
     force: bool
 
@@ -71,7 +79,7 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
             images.parse_colour(options.background)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
-    coder = codec.load(options.model, options.device)
+    coder = codec.load(options.model, *options.place)
 
     def work(item: Item) -> tuple[bytes, str]:
         source, goal, keep = item.source(), options.goal, options.keep
@@ -103,7 +111,7 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     kind = options.kind or _kind_of(options.out, inputs.batch)
     target = Target(options.out, f".{kind}", options.force, redo_stale=options.out is not None)
     batch.check_target(inputs, target)
-    chosen = None if options.model is None else codec.load(options.model, options.device)
+    chosen = None if options.model is None else codec.load(options.model, *options.place)
     known: dict[str, codec.Codec] = {}  # by fingerprint, so that a batch loads each model once
 
     def coder_for(blob: bytes) -> codec.Codec:
@@ -111,7 +119,9 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
         if fingerprint not in known:
             # Rates of one model share most of their weights, as long as it is one codec that loads them.
             siblings = (one for one in known.values() if one.made(fingerprint))
-            known[fingerprint] = next(siblings, None) or codec.load_for(blob, options.device)
+            known[fingerprint] = next(siblings, None) or codec.load_for(
+                blob, options.place.device, options.place.compile
+            )
         return known[fingerprint]
 
     def work(item: Item) -> tuple[bytes, str]:
