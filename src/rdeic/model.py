@@ -131,10 +131,14 @@ class Rdeic(nn.Module):
     def use_graphs(self, capture: Capture, at_once: bool) -> Rdeic:
         """Run E with g_a, denoising steps and D as graphs, in inference mode; see GraphCache.
 
-        From then on weights must stay where they are; `train` and `load_state_dict` end it.
+        From then on weights must stay where they are; `stop_graphs`, `train` and `load_state_dict` end it.
         """
         self._graphs = GraphCache(capture, at_once)
         return self
+
+    def stop_graphs(self) -> None:
+        """Everything runs as it is, from now on."""
+        self._graphs = None
 
     def _runner(self, *key: Hashable, pixels: int) -> Runner:
         """For one part of one picture of so many pixels."""
