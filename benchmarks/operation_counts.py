@@ -3,7 +3,8 @@
     python benchmarks/operation_counts.py [--model sd21] [--sizes 768x512,1920x1088] [--norms library,torch,kernels]
         [--bandwidth 4.8] [--throughput 790] [-o operation_counts.csv]
 
-For E, a denoising step (control network and noise estimator) and D: operations (a multiplication and an addition are
+For E, a denoising step (control network and noise estimator), D, and the exact networks from hyper indices to all of
+y_hat: operations (a multiplication and an addition are
 two), bytes of activations and weights read and written by all launches together, launches, and the most activations
 alive at a time. The least times are those of `--throughput` TFLOP/s and of `--bandwidth` TB/s. Counted as on CUDA:
 
@@ -20,6 +21,7 @@ attention is one launch that reads q, k, v and writes the result.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import weakref
 from collections import Counter
@@ -36,13 +38,16 @@ from torch.utils.flop_counter import flop_registry
 
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
+from rdeic.latent_codec import EntropyModel, symbols_of
 from rdeic.model import Rdeic
+from rdeic.nn.exact import exact_copy
 from rdeic.nn.norm import GroupNorm
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NORMS = ("library", "torch", "kernels")
 CHANNELS_LAST = torch.channels_last
-KINDS = {"convolution": "products", "mm": "products", "addmm": "products", "bmm": "products"}
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "baddbmm_")
+EXACT = "exact"
 LIBRARY_LAUNCHES, LIBRARY_PASSES = 3, 3  # of a group norm, the copy before it not included
 KERNEL_LAUNCHES, KERNEL_PASSES = 3, 3
 
@@ -104,7 +109,7 @@ class Tally(TorchDispatchMode):
             if len(given) == 3:
                 self.add("bias", 2 * _size(made[0]))
         else:
-            self.add(KINDS.get(name, "other"), moved)
+            self.add("products" if name in PRODUCTS else "other", moved)
 
     def _watch(self, value: Tensor) -> None:
         storage = value.untyped_storage()
@@ -201,8 +206,30 @@ def count(config: ModelConfig, size: tuple[int, int], part: str, precision: str,
     instrument(model, tally, norms != "library")
     with torch.no_grad(), tally, FusedAttention(tally):
         works[part]()
+    return _row(size, part, precision, norms, tally)
+
+
+@functools.cache
+def exact_networks(config: ModelConfig) -> EntropyModel:
+    """On the meta device, where only their shapes matter; made on the CPU, as their making looks at weights."""
+    return exact_copy(EntropyModel(config.compression)).to("meta")
+
+
+def count_exact(config: ModelConfig, size: tuple[int, int]) -> Row:
+    tally, exact = Tally(kernels=False), exact_networks(config)
+    height, width = (-(-side // config.hyper_stride) for side in reversed(size))
+    with torch.device("meta"):
+        indices = torch.zeros(1, height, width, dtype=torch.int64)
+        y = torch.zeros(1, config.compression.y_channels, 4 * height, 4 * width, dtype=torch.float64)
+        level = torch.zeros(1, dtype=torch.float64)
+        with torch.no_grad(), tally:
+            symbols_of(exact, y, exact.hyper(exact.codebook.lookup(indices), level))
+    return _row(size, EXACT, "fp64", "", tally)
+
+
+def _row(size: tuple[int, int], part: str, precision: str, norms: str, tally: Tally) -> Row:
     return Row(
-        f"{width}x{height}",
+        f"{size[0]}x{size[1]}",
         part,
         precision,
         norms,
@@ -246,7 +273,7 @@ def table(rows: list[Row], throughput: float, bandwidth: float) -> str:
             str(row.launches),
             str(row.launches_of_norms),
             f"{row.peak_bytes / 2**30:.2f} GiB",
-            f"{row.operations / throughput / 1e9:.2f}",
+            "" if row.part == EXACT else f"{row.operations / throughput / 1e9:.2f}",
             f"{row.bytes / bandwidth / 1e9:.2f}",
         )
         for row in rows
@@ -263,6 +290,7 @@ def run(options: argparse.Namespace) -> None:
             for precision in precisions
             for norms in options.norms
         ]
+        found.append(count_exact(config, size))
         print(f"{found[0].size}\n\n{table(found, options.throughput, options.bandwidth)}\n", flush=True)
         rows += found
     remarks = [f"`{report.command()}`", f"{options.model}, batch 1"]

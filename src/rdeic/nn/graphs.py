@@ -13,20 +13,21 @@ import itertools
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Work = Callable[..., Tensor]  # of tensors alone; equal for equal keys
+Work = Callable[..., Any]  # of tensors alone, to one or a tuple of them; does the same for equal keys
 Capture = Callable[[Work, tuple[Tensor, ...]], Work]  # -> what does the same as the work, for such inputs
-Runner = Callable[..., Tensor]  # (work, *inputs) -> the work's result
+Runner = Callable[..., Any]  # (work, *inputs) -> the work's result
 
-MOST_GRAPHS = 12  # three a picture: E, a step, D
-_MOST_KEYS = 96
+MOST_GRAPHS = 128  # sd21 takes 4 to encode and 24 to decode a picture's size
+_KEYS_PER_GRAPH = 4  # remembered
 _WARM_UPS = 2  # libraries choose and allocate in the first runs, which a graph must not contain
 
 
-def eager(work: Work, *inputs: Tensor) -> Tensor:
+def eager(work: Work, *inputs: Tensor) -> Any:
     """The Runner without a cache."""
     return work(*inputs)
 
@@ -63,7 +64,7 @@ class GraphCache:
             )
             self._forget_keys()
 
-        def run(work: Work, *inputs: Tensor) -> Tensor:
+        def run(work: Work, *inputs: Tensor) -> Any:
             if wanted:
                 with self._lock:
                     if (graph := self._graph(entry, work, inputs)) is not None:
@@ -99,11 +100,11 @@ class GraphCache:
         return [entry for entry in self._entries.values() if entry.graph is not None]
 
     def _forget_keys(self) -> None:
-        if len(self._entries) > _MOST_KEYS:
+        if len(self._entries) > _KEYS_PER_GRAPH * self._most:
             plain = [key for key, entry in self._entries.items() if entry.graph is None]
             del self._entries[min(plain, key=lambda key: self._entries[key].last)]
 
-    def _eagerly(self, work: Work, inputs: tuple[Tensor, ...]) -> Tensor:
+    def _eagerly(self, work: Work, inputs: tuple[Tensor, ...]) -> Any:
         try:
             return work(*inputs)
         except torch.OutOfMemoryError:
@@ -138,14 +139,20 @@ class CudaGraphs:
             with torch.cuda.graph(graph, self._pool, stream, capture_error_mode="thread_local"):
                 output = work(*own)
 
-        def replay(*given: Tensor) -> Tensor:
+        def replay(*given: Tensor) -> Any:
             current = torch.cuda.current_stream(device)
             current.wait_event(self._done)  # of another thread's replay, on a stream of its own
             for mine, value in zip(own, given, strict=True):
                 mine.copy_(value)
             graph.replay()
-            result = output.clone()
+            result = cloned(output)
             self._done.record(current)
             return result
 
+        replay.work = work  # type: ignore[attr-defined]  # what it refers to must stay where it is
         return replay
+
+
+def cloned(result: Any) -> Any:
+    """Of a work's result."""
+    return result.clone() if isinstance(result, Tensor) else tuple(x.clone() for x in result)
