@@ -204,6 +204,29 @@ def test_analysis_is_that_of_no_graphs(model: Rdeic) -> None:
     assert recorder.replays == 2
 
 
+def test_bits_are_those_of_no_graphs_and_decode_with_them(model: Rdeic) -> None:
+    y = 8 * torch.randn(3, 1, 16, 4, 8, generator=torch.Generator().manual_seed(0))
+
+    def coded() -> list[tuple[bytes, Tensor, CompressedFeatures]]:
+        made = []
+        with torch.inference_mode():
+            for one, quality in zip(y, (0, 100, 255), strict=True):
+                coded, y_hat = model.encode_with_y_hat(one, quality)
+                assert torch.equal(model.decode_y_hat(coded, quality), y_hat)
+                made.append((coded.y_stream, y_hat, model.decode(coded, quality)))
+        return made
+
+    plain = coded()
+    model.use_graphs(recorder := Recorder(), at_once=False)
+    for (stream, y_hat, features), (stream_, y_hat_, features_) in zip(coded(), plain, strict=True):
+        assert stream == stream_
+        assert torch.equal(y_hat, y_hat_)
+        assert all(torch.equal(one, other) for one, other in zip(features, features_, strict=True))
+    # Of the encoder; of the decoder: the hyper feature and two slices' passes, twice a picture; guide and z_c.
+    assert len(recorder.captured) == 1 + (1 + 4) + 1
+    assert recorder.replays == 2 * 1 + 5 * 5 + 2 * 1
+
+
 def test_graphs_end_where_weights_change_or_gradients_are_wanted(model: Rdeic) -> None:
     def never(work: Work, inputs: tuple[Tensor, ...]) -> Work:
         raise AssertionError

@@ -16,7 +16,7 @@ from rdeic.config import ModelConfig
 from rdeic.diffusion.relay import diffuse, guide_detail
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import RELAY_DDPM, Sampler, alpha_bars, spaced_schedule, spaced_steps
-from rdeic.latent_codec import EntropyModel, decode_y, encode_with_y_hat, quantise_all
+from rdeic.latent_codec import EntropyModel, Symbols, decode_y, encode_symbols, quantise_all, symbols_of
 from rdeic.nn.autoencoder import Autoencoder
 from rdeic.nn.blocks import CrossAttention, conv3x3
 from rdeic.nn.control import ControlNetwork
@@ -24,6 +24,7 @@ from rdeic.nn.exact import exact_copy
 from rdeic.nn.graphs import Capture, GraphCache, Runner, eager
 from rdeic.nn.quality import QualityTable
 from rdeic.nn.rate import bits
+from rdeic.nn.transfer import to_host
 from rdeic.nn.transforms import analysis, hyper_analysis, synthesis
 from rdeic.nn.unet import UNet
 from rdeic.types import CodedLatent, Compressed, CompressedFeatures, Encoding
@@ -182,7 +183,7 @@ class Rdeic(nn.Module):
 
     def analyse(self, x: Tensor) -> Tensor:
         """(1, 3, H, W) in [-1, 1], sides multiples of the hyper stride -> y (1, M, H/16, W/16), before any gain."""
-        run = self._runner("analyse", x.shape, x.dtype, pixels=x[0, 0].numel())
+        run = self._runner("analyse", x.shape, x.dtype, pixels=self._pixels(x, 1))
         return run(lambda x: self.compression.g_a(self.autoencoder.feature(x)), x)
 
     def encode(self, y: Tensor, quality: int) -> CodedLatent:
@@ -191,23 +192,49 @@ class Rdeic(nn.Module):
 
     def encode_with_y_hat(self, y: Tensor, quality: int) -> Encoding:
         """`encode`, for those who want to compare."""
-        scaled = self.compression.scale_y(y, self._level(quality))
-        indices = self.compression.entropy.codebook.nearest(self.compression.h_a(scaled))
-        hyper = self._hyper(indices, quality)
-        stream, y_hat = encode_with_y_hat(self.exact, scaled.double(), hyper)
-        return Encoding(CodedLatent(indices[0].cpu().numpy(), stream), y_hat)
+        exact, compression = self.exact, self.compression
+
+        def compute(y: Tensor, level: Tensor, exact_level: Tensor) -> tuple[Tensor, ...]:
+            scaled = compression.scale_y(y, level)
+            indices = compression.entropy.codebook.nearest(compression.h_a(scaled))
+            hyper = exact.hyper(exact.codebook.lookup(indices.to(exact_level.device)), exact_level)
+            return (indices, *symbols_of(exact, scaled.to(hyper.device).double(), hyper))
+
+        run = self._runner("symbols", y.shape, y.dtype, pixels=self._pixels(y, self.config.y_stride))
+        indices, *symbols = run(compute, y, self._level(quality), self._exact_level(quality))
+        found = Symbols(*symbols)
+        return Encoding(CodedLatent(to_host(indices[0]), encode_symbols(exact, found)), found.y_hat)
 
     # -- bits -> picture
 
     def decode(self, coded: CodedLatent, quality: int) -> CompressedFeatures:
         """Inverse of `encode` -> guide and z_c. Raises FileFormatError for a stream that does not fit."""
         level = self._level(quality)
-        return self.compression.features(self.decode_y_hat(coded, quality).to(level.dtype), level)
+        y_hat = self.decode_y_hat(coded, quality).to(level.dtype).to(level.device)
+        run = self._runner(
+            "features", y_hat.shape, y_hat.dtype, pixels=self._pixels(y_hat, self.config.y_stride)
+        )
+        return CompressedFeatures(*run(self.compression.features, y_hat, level))
 
     def decode_y_hat(self, coded: CodedLatent, quality: int) -> Tensor:
         """The exact part of `decode`: (1, M, H/16, W/16) float64, bit for bit the encoder's."""
-        indices = torch.from_numpy(coded.hyper_indices)[None].to(self.compression.to_latent.weight.device)
-        return decode_y(self.exact, coded.y_stream, self._hyper(indices, quality))
+        indices = torch.from_numpy(coded.hyper_indices)[None]
+        pixels = self._pixels(indices[None], self.config.hyper_stride)
+
+        def runners(number: int, half: str) -> Runner:
+            return self._runner("pass", number, half, indices.shape, pixels=pixels)
+
+        return decode_y(self.exact, coded.y_stream, self.exact_hyper(indices, quality), runners)
+
+    def exact_hyper(self, indices: Tensor, quality: int) -> Tensor:
+        """Hyper indices (1, H/64, W/64), quality byte 0..255 -> exact hyper feature (1, 2M, H/16, W/16), float64."""
+        exact, level = self.exact, self._exact_level(quality)
+
+        def compute(indices: Tensor, level: Tensor) -> Tensor:
+            return exact.hyper(exact.codebook.lookup(indices), level)
+
+        pixels = self._pixels(indices[None], self.config.hyper_stride)
+        return self._runner("hyper", indices.shape, pixels=pixels)(compute, indices.to(level.device), level)
 
     def restore(
         self,
@@ -219,7 +246,9 @@ class Rdeic(nn.Module):
     ) -> Tensor:
         """`denoise`, then D -> (B, 3, H, W), nominally in [-1, 1]."""
         z0_hat = self.denoise(features, noises, steps, detail, sampler)
-        run = self._runner("decode", z0_hat.shape, z0_hat.dtype, pixels=self._pixels(z0_hat))
+        run = self._runner(
+            "decode", z0_hat.shape, z0_hat.dtype, pixels=self._pixels(z0_hat, self.config.autoencoder.stride)
+        )
         return run(self.autoencoder.decode, z0_hat)
 
     def denoise(
@@ -244,7 +273,9 @@ class Rdeic(nn.Module):
         eps = next(noises)
         z_n = diffuse(features.z_c, eps, schedule[0].alpha_bar) if sampler.relay else eps
 
-        run = self._runner("step", detail, z_n.shape, z_n.dtype, pixels=self._pixels(z_n))
+        run = self._runner(
+            "step", detail, z_n.shape, z_n.dtype, pixels=self._pixels(z_n, self.config.autoencoder.stride)
+        )
 
         def estimate(z: Tensor, t: Tensor, guide: Tensor) -> Tensor:
             return self.predict_noise(z, t, guide, detail)
@@ -268,9 +299,9 @@ class Rdeic(nn.Module):
             return eps_theta
         return guide_detail(self.unet(z, t, context).to(z_n.dtype), eps_theta, detail)
 
-    def _pixels(self, z: Tensor) -> int:
-        """Of a picture whose latent is z."""
-        return z[0, 0].numel() * self.config.autoencoder.stride**2
+    def _pixels(self, like: Tensor, stride: int) -> int:
+        """Of a picture that has so many positions in `like` (B, C, h, w)."""
+        return like[0, 0].numel() * stride**2
 
     def _context(self, batch: int) -> Tensor | None:
         """For the networks: None where there is none, or where they know it already."""
@@ -286,9 +317,9 @@ class Rdeic(nn.Module):
 
     def _level(self, quality: int) -> Tensor:
         weight = self.compression.to_latent.weight
-        return torch.tensor([quality / QUALITY_STEPS], device=weight.device, dtype=weight.dtype)
+        return torch.full((1,), quality / QUALITY_STEPS, device=weight.device, dtype=weight.dtype)
 
-    def _hyper(self, indices: Tensor, quality: int) -> Tensor:
-        # Not through `_level`: the exact networks must see the same number whatever the weights' precision.
-        level = torch.tensor([quality / QUALITY_STEPS], device=indices.device, dtype=torch.float64)
-        return self.exact.hyper(self.exact.codebook.lookup(indices), level)
+    def _exact_level(self, quality: int) -> Tensor:
+        """Not through `_level`: the exact networks must see the same number whatever the weights' precision."""
+        device = self.exact.codebook.entries.device
+        return torch.full((1,), quality / QUALITY_STEPS, device=device, dtype=torch.float64)

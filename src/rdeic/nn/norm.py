@@ -5,18 +5,21 @@ On CPUs that is the backward pass: the library's for channels-last bfloat16 took
 pass suffice.
 
 On GPUs it is the channels-last forward pass: the library copies to NCHW, and the next convolution copies back. Here
-activations are read twice and written once, as they lie and in their own precision; sums are float32.
+activations are read twice and written once, as they lie and in their own precision; sums are float32. What each way
+costs is counted in docs/performance.md.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LARGE = 1 << 24  # elements for which a dozen launches more are worth a third fewer passes
 _CLOSE = 0.02  # of an output in bfloat16, where outputs are about 1
 
 
@@ -35,8 +38,8 @@ class GroupNorm(nn.GroupNorm):
         if torch.is_grad_enabled():
             y = self._with_gradients(input)
             return F.silu(y) if self.silu else y
-        if self.fused and input.device.type != "cpu" and _channels_last(input):
-            return fused_group_norm(input, self.num_groups, self.weight, self.bias, self.eps, self.silu)
+        if self.fused and (way := _fused_way(input)) is not None:
+            return way(input, self.num_groups, self.weight, self.bias, self.eps, self.silu)
         y = super().forward(input)
         return F.silu(y, inplace=True) if self.silu else y
 
@@ -47,21 +50,26 @@ class GroupNorm(nn.GroupNorm):
         return y
 
 
-def _channels_last(x: Tensor) -> bool:
-    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def fused_group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool) -> Tensor:
-    """x (B, C, H, W), channels-last, on any device -> the same, normalised. No gradients."""
-    if x.device.type == "cuda" and _kernels_work(x.device.index):
+def _fused_way(x: Tensor) -> Callable[[Tensor, int, Tensor, Tensor, float, bool], Tensor] | None:
+    """What normalises x (B, C, H, W) quickest on its device; None: the library."""
+    if x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+        return None
+    if x.device.type == "cuda" and _kernels_work(x.device.index, x.dtype):
         from rdeic.nn import norm_triton
 
-        return norm_triton.group_norm(x, groups, weight, bias, eps, silu)
-    return _by_torch(x, groups, weight, bias, eps, silu)
+        return norm_triton.group_norm
+    large = x.device.type == "cuda" and x.numel() >= LARGE
+    return group_norm_by_torch if large or x.device.type == "meta" else None
 
 
-def _by_torch(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool) -> Tensor:
-    """Without a kernel of our own: three reading passes and two writing ones instead of two and one."""
+def group_norm_by_torch(
+    x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool
+) -> Tensor:
+    """x (B, C, H, W), channels-last -> the same, normalised; without a kernel of our own, and without gradients.
+
+    Three reading passes and two writing ones instead of two and one, and so many launches that only large activations
+    are the better for it.
+    """
     scale, offset = _affine(x, groups, weight, bias, eps)
     y = torch.empty_like(x)
     torch.addcmul(offset[:, :, None, None], x, scale[:, :, None, None], out=y)  # in float32, rounded once
@@ -84,10 +92,10 @@ def _affine(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) ->
 
 
 @functools.cache
-def _kernels_work(device: int) -> bool:
+def _kernels_work(device: int, dtype: torch.dtype) -> bool:
     """Whether Triton is there, can compile for this GPU (it needs a C compiler), and computes the right thing."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 96, 33, 5, generator=generator).to(f"cuda:{device}", torch.bfloat16)
+    x = torch.randn(2, 96, 33, 5, generator=generator).to(f"cuda:{device}", dtype)
     x = x.contiguous(memory_format=torch.channels_last)
     weight = torch.linspace(0.5, 1.5, 96, device=x.device, dtype=x.dtype)
     arguments = (32, weight, weight - 1.0, 1e-6, True)
@@ -97,7 +105,7 @@ def _kernels_work(device: int) -> bool:
         found = norm_triton.group_norm(x, *arguments)
     except Exception:  # whatever a compiler may say: there is another way to go
         return False
-    return bool(((found - _by_torch(x, *arguments)).abs() < _CLOSE).all())
+    return bool(((found - group_norm_by_torch(x, *arguments)).abs() < _CLOSE).all())
 
 
 class _CpuGroupNorm(torch.autograd.Function):
