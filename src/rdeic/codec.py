@@ -74,7 +74,7 @@ class Codec:
         """Of the model in `folder`. Raises ConfigError if it holds none."""
         self.config: ModelConfig = registry.describe(folder).config
         self._rates = registry.rates(folder)  # lowest first; a model of continuous quality is a single one
-        self._device = device
+        self._device_name = device
         self._loading = threading.Lock()
         self._loaded: dict[int, _Loaded] = {}  # by rate
 
@@ -161,6 +161,20 @@ class Codec:
             picture.info["exif"] = restored
         return picture
 
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where the networks run. Raises ConfigError if it cannot be used."""
+        from rdeic import devices
+
+        return devices.choose(self._device_name)
+
+    @property
+    def remark(self) -> str:
+        """A line about what the device cannot do; empty if it can do everything. Raises ConfigError as `device`."""
+        from rdeic import devices
+
+        return devices.remark(self.device)
+
     def made(self, fingerprint: str) -> bool:
         """Whether files with that fingerprint (hex) are of this model, at one of its rates. Raises ConfigError."""
         return fingerprint in (registry.fingerprint(folder).hex() for folder in self._rates)
@@ -176,9 +190,7 @@ class Codec:
                 from rdeic.checkpoints import load_model
 
                 sibling = next((loaded.model for loaded in self._loaded.values()), None)
-                self._loaded[rate] = _Loaded(
-                    *load_model(self._rates[rate], _torch_device(self._device), sibling)
-                )
+                self._loaded[rate] = _Loaded(*load_model(self._rates[rate], self.device, sibling))
             return self._loaded[rate]
 
     def _load_for(self, wanted: bytes) -> Rdeic:
@@ -214,7 +226,7 @@ class Codec:
         def analysed(rate: int) -> torch.Tensor:
             model = self._load(rate).model
             with torch.inference_mode():
-                return model.analyse(pixels.to(_home(model)) / 127.5 - 1)
+                return model.analyse(pixels.to(self.device) / 127.5 - 1)
 
         @functools.cache
         def encode(level: int) -> Trial:
@@ -267,21 +279,6 @@ def _noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
     generator = torch.Generator("cpu").manual_seed(seed)
     while True:
         yield torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
-
-
-def _torch_device(name: str | None) -> torch.device:
-    import torch
-
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without that backend
-        raise ConfigError(f"device {name!r} cannot be used here; try cpu") from error
-    return device
-
-
-def _home(model: Rdeic) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> ModelMismatchError:

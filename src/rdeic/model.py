@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rdeic.config import ModelConfig
+from rdeic.devices import exact_home
 from rdeic.diffusion.relay import diffuse, guide_detail
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import RELAY_DDPM, Sampler, alpha_bars, spaced_schedule, spaced_steps
@@ -99,12 +100,13 @@ class Rdeic(nn.Module):
     def prepare(self) -> Rdeic:
         """Freeze for inference and derive from the weights what it needs, until they may change.
 
-        That is the exact coding networks and the keys and values of the text context. `train` and `load_state_dict`
-        drop them.
+        That is the exact coding networks, on the CPU where the weights' device has no float64, and the keys and values
+        of the text context. `train` and `load_state_dict` drop them.
         """
         self.eval().requires_grad_(False)
         self._fix_context(self.context)
-        self._exact = (exact_copy(self.compression.entropy),)
+        weight = self.compression.to_latent.weight
+        self._exact = (exact_copy(self.compression.entropy, exact_home(weight.device)),)
         return self
 
     def train(self, mode: bool = True) -> Rdeic:
@@ -160,8 +162,8 @@ class Rdeic(nn.Module):
         """`encode`, for those who want to compare."""
         scaled = self.compression.scale_y(y, self._level(quality))
         indices = self.compression.entropy.codebook.nearest(self.compression.h_a(scaled))
-        hyper = self._hyper(indices, quality)
-        stream, y_hat = encode_with_y_hat(self.exact, scaled.double(), hyper)
+        hyper = self.exact_hyper(indices, quality)
+        stream, y_hat = encode_with_y_hat(self.exact, scaled.to(hyper.device).double(), hyper)
         return Encoding(CodedLatent(indices[0].cpu().numpy(), stream), y_hat)
 
     # -- bits -> picture
@@ -169,12 +171,20 @@ class Rdeic(nn.Module):
     def decode(self, coded: CodedLatent, quality: int) -> CompressedFeatures:
         """Inverse of `encode` -> guide and z_c. Raises FileFormatError for a stream that does not fit."""
         level = self._level(quality)
-        return self.compression.features(self.decode_y_hat(coded, quality).to(level.dtype), level)
+        y_hat = self.decode_y_hat(coded, quality).to(level.dtype).to(level.device)
+        return self.compression.features(y_hat, level)
 
     def decode_y_hat(self, coded: CodedLatent, quality: int) -> Tensor:
         """The exact part of `decode`: (1, M, H/16, W/16) float64, bit for bit the encoder's."""
-        indices = torch.from_numpy(coded.hyper_indices)[None].to(self.compression.to_latent.weight.device)
-        return decode_y(self.exact, coded.y_stream, self._hyper(indices, quality))
+        indices = torch.from_numpy(coded.hyper_indices)[None]
+        return decode_y(self.exact, coded.y_stream, self.exact_hyper(indices, quality))
+
+    def exact_hyper(self, indices: Tensor, quality: int) -> Tensor:
+        """Hyper indices (1, H/64, W/64), quality byte 0..255 -> exact hyper feature (1, 2M, H/16, W/16), float64."""
+        # Not through `_level`: the exact networks must see the same number whatever the weights' precision.
+        home = self.exact.codebook.entries.device
+        level = torch.tensor([quality / QUALITY_STEPS], device=home, dtype=torch.float64)
+        return self.exact.hyper(self.exact.codebook.lookup(indices.to(home)), level)
 
     def restore(
         self,
@@ -243,8 +253,3 @@ class Rdeic(nn.Module):
     def _level(self, quality: int) -> Tensor:
         weight = self.compression.to_latent.weight
         return torch.tensor([quality / QUALITY_STEPS], device=weight.device, dtype=weight.dtype)
-
-    def _hyper(self, indices: Tensor, quality: int) -> Tensor:
-        # Not through `_level`: the exact networks must see the same number whatever the weights' precision.
-        level = torch.tensor([quality / QUALITY_STEPS], device=indices.device, dtype=torch.float64)
-        return self.exact.hyper(self.exact.codebook.lookup(indices), level)
