@@ -9,6 +9,7 @@ torch is imported when a model is first needed, not with this module.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
@@ -107,8 +108,7 @@ class Codec:
             raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
         picture = images.read(image, max_pixels)
         height, width, _ = picture.shape
-        limits.check_memory(width, height, self.config)
-        with limits.enough_memory(width, height):
+        with self._enough_memory(width, height):
             trials: dict[bytes, Trial] = {}
             encode = self._encoder(picture, seed, _sections(metadata))
 
@@ -154,8 +154,7 @@ class Codec:
         if steps is None:
             limits.check_steps(header.steps, self.config)
         coded = payload.split(header, file.payload, self.config)
-        limits.check_memory(header.width, header.height, self.config)
-        with limits.enough_memory(header.width, header.height):
+        with self._enough_memory(header.width, header.height):
             picture = _restore(model, header, coded, detail, header.steps if steps is None else steps)
         if described is not None and (restored := exif.to_bytes(described)):
             picture.info["exif"] = restored
@@ -184,13 +183,23 @@ class Codec:
         """The finest level: quality bytes of a continuous model, indices of fixed rates otherwise."""
         return _MAX_QUALITY_BYTE if self.config.compression.quality_levels else len(self._rates) - 1
 
+    def _enough_memory(self, width: int, height: int) -> contextlib.AbstractContextManager[None]:
+        """Raises ImageError where the picture's networks cannot fit, and inside the `with` block if they do not."""
+        from rdeic import devices
+
+        if self.device.type != "cuda":  # which has memory of its own, and never kills a process for it
+            limits.check_memory(width, height, self.config)
+        return devices.enough_for_picture(self.device, width, height)
+
     def _load(self, rate: int = 0) -> _Loaded:
         with self._loading:
             if rate not in self._loaded:
+                from rdeic import devices
                 from rdeic.checkpoints import load_model
 
                 sibling = next((loaded.model for loaded in self._loaded.values()), None)
-                self._loaded[rate] = _Loaded(*load_model(self._rates[rate], self.device, sibling))
+                with devices.enough_for_weights(self.device, self.config.name):
+                    self._loaded[rate] = _Loaded(*load_model(self._rates[rate], self.device, sibling))
             return self._loaded[rate]
 
     def _load_for(self, wanted: bytes) -> Rdeic:
