@@ -84,10 +84,9 @@ class Tally(TorchDispatchMode):
         made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
         for value in made:
             self._watch(value)
-        if func._overloadpacket in flop_registry:
-            self.operations += float(
-                flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=result)
-            )
+        packet = torch.ops.aten.baddbmm if name == "baddbmm_" else func._overloadpacket
+        if packet in flop_registry:
+            self.operations += float(flop_registry[packet](*args, **(kwargs or {}), out_val=result))
         if not (func.is_view or name.startswith("empty") or name in ("_unsafe_view", "detach")):
             given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
             self._launch(name, given, made)

@@ -9,6 +9,7 @@ torch is imported when a model is first needed, not with this module.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
@@ -90,7 +91,7 @@ class Codec:
             raise ConfigError(f"precision {encoder_precision!r} is none of {', '.join(PRECISIONS)}")
         self.config: ModelConfig = registry.describe(folder).config
         self._rates = registry.rates(folder)  # lowest first; a model of continuous quality is a single one
-        self._device, self._compile, self._encoder_precision = device, compile, encoder_precision
+        self._device_name, self._compile, self._encoder_precision = device, compile, encoder_precision
         self._loading = threading.Lock()
         self._loaded: dict[int, _Loaded] = {}  # by rate
 
@@ -123,8 +124,7 @@ class Codec:
             raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
         picture = images.read(image, max_pixels)
         height, width, _ = picture.shape
-        limits.check_memory(width, height, self.config)
-        with limits.enough_memory(width, height):
+        with self._enough_memory(width, height):
             trials: dict[bytes, Trial] = {}
             encode = self._encoder(picture, seed, _sections(metadata))
 
@@ -170,12 +170,25 @@ class Codec:
         if steps is None:
             limits.check_steps(header.steps, self.config)
         coded = payload.split(header, file.payload, self.config)
-        limits.check_memory(header.width, header.height, self.config)
-        with limits.enough_memory(header.width, header.height):
+        with self._enough_memory(header.width, header.height):
             picture = _restore(model, header, coded, detail, header.steps if steps is None else steps)
         if described is not None and (restored := exif.to_bytes(described)):
             picture.info["exif"] = restored
         return picture
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where the networks run. Raises ConfigError if it cannot be used."""
+        from rdeic import devices
+
+        return devices.choose(self._device_name)
+
+    @property
+    def remark(self) -> str:
+        """A line about what the device cannot do; empty if it can do everything. Raises ConfigError as `device`."""
+        from rdeic import devices
+
+        return devices.remark(self.device)
 
     def made(self, fingerprint: str) -> bool:
         """Whether files with that fingerprint (hex) are of this model, at one of its rates. Raises ConfigError."""
@@ -186,15 +199,29 @@ class Codec:
         """The finest level: quality bytes of a continuous model, indices of fixed rates otherwise."""
         return _MAX_QUALITY_BYTE if self.config.compression.quality_levels else len(self._rates) - 1
 
+    def _enough_memory(self, width: int, height: int) -> contextlib.AbstractContextManager[None]:
+        """Raises ImageError where the picture's networks cannot fit, and inside the `with` block if they do not."""
+        from rdeic import devices
+
+        if self.device.type != "cuda":  # which has memory of its own, and never kills a process for it
+            limits.check_memory(width, height, self.config)
+        return devices.enough_for_picture(self.device, width, height)
+
     def _load(self, rate: int = 0) -> _Loaded:
         with self._loading:
             if rate not in self._loaded:
+                from rdeic import devices
                 from rdeic.checkpoints import load_model
 
                 sibling = next((loaded.model for loaded in self._loaded.values()), None)
-                device, analysis = _torch_device(self._device), _torch_dtype(self._encoder_precision)
-                model, fingerprint = load_model(self._rates[rate], device, sibling, analysis=analysis)
-                if device.type == "cuda" and self._compile is not False:
+                with devices.enough_for_weights(self.device, self.config.name):
+                    model, fingerprint = load_model(
+                        self._rates[rate],
+                        self.device,
+                        sibling,
+                        analysis=_torch_dtype(self._encoder_precision),
+                    )
+                if self.device.type == "cuda" and self._compile is not False:
                     from rdeic.nn.graphs import CudaGraphs
 
                     model.use_graphs(CudaGraphs(), at_once=bool(self._compile))
@@ -234,7 +261,7 @@ class Codec:
         def analysed(rate: int) -> torch.Tensor:
             model = self._load(rate).model
             with torch.inference_mode():
-                y = model.analyse(pixels.to(_home(model)) / 127.5 - 1)
+                y = model.analyse(pixels.to(self.device) / 127.5 - 1)
             if not y.isfinite().all():
                 raise ImageError(
                     f"E of model {model.config.name} overflows in {self._encoder_precision}; take another precision"
@@ -289,30 +316,17 @@ def _noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
     """Standard normal tensors shaped like `like`, drawn on the CPU so that every device sees the same."""
     import torch
 
+    from rdeic.nn.transfer import to_device
+
     generator = torch.Generator("cpu").manual_seed(seed)
     while True:
-        yield torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
-
-
-def _torch_device(name: str | None) -> torch.device:
-    import torch
-
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without that backend
-        raise ConfigError(f"device {name!r} cannot be used here; try cpu") from error
-    return device
+        yield to_device(torch.randn(like.shape, generator=generator, dtype=torch.float32).numpy(), like)
 
 
 def _torch_dtype(precision: str) -> torch.dtype:
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
-def _home(model: Rdeic) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> ModelMismatchError:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rdeic.config import ModelConfig
+from rdeic.devices import exact_home
 from rdeic.diffusion.relay import diffuse, guide_detail
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import RELAY_DDPM, Sampler, alpha_bars, spaced_schedule, spaced_steps
@@ -105,12 +106,13 @@ class Rdeic(nn.Module):
     def prepare(self) -> Rdeic:
         """Freeze for inference and derive from the weights what it needs, until they may change.
 
-        That is the exact coding networks and the keys and values of the text context. `train` and `load_state_dict`
-        drop them.
+        That is the exact coding networks, on the CPU where the weights' device has no float64, and the keys and values
+        of the text context. `train` and `load_state_dict` drop them.
         """
         self.eval().requires_grad_(False)
         self._fix_context(self.context)
-        self._exact = (exact_copy(self.compression.entropy),)
+        weight = self.compression.to_latent.weight
+        self._exact = (exact_copy(self.compression.entropy, exact_home(weight.device)),)
         return self
 
     def train(self, mode: bool = True) -> Rdeic:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import typer
 
 import rdeic
 from rdeic import codec, exif, images
-from rdeic.cli import batch
+from rdeic.cli import batch, console
 from rdeic.cli.batch import Item, Target
 from rdeic.errors import ConfigError
 from rdeic.info import read_blob
@@ -80,12 +81,14 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
     coder = codec.load(options.model, *options.place)
+    say = functools.cache(console.remark)  # once in a run
 
     def work(item: Item) -> tuple[bytes, str]:
         source, goal, keep = item.source(), options.goal, options.keep
         picture = images.read(source, options.max_pixels, options.background)
         wanted = keep.metadata or keep.location
         described = exif.read(source, keep.location, options.max_pixels) if wanted else None
+        say(coder.remark)
         blob = coder.compress(
             picture,
             goal.quality,
@@ -112,6 +115,7 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     target = Target(options.out, f".{kind}", options.force, redo_stale=options.out is not None)
     batch.check_target(inputs, target)
     chosen = None if options.model is None else codec.load(options.model, *options.place)
+    say = functools.cache(console.remark)  # once in a run
     known: dict[str, codec.Codec] = {}  # by fingerprint, so that a batch loads each model once
 
     def coder_for(blob: bytes) -> codec.Codec:
@@ -127,6 +131,7 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     def work(item: Item) -> tuple[bytes, str]:
         blob = read_blob(item.source())
         coder = chosen or coder_for(blob)
+        say(coder.remark)
         picture = coder.decompress(blob, options.detail, options.steps, options.max_pixels)
         return images.encode(picture, kind), f"{picture.width}x{picture.height}"
 

@@ -68,18 +68,18 @@ class Subject(Codec):
 
     def latent(self, blob: bytes, picture: Picture) -> Latent:
         """y of `picture` as the entropy coder saw it when it made `blob`, an .rdeic file of that picture."""
-        model, level = self.model_of(blob), container.unpack(blob).header.quality / QUALITY_STEPS
-        entropy, exact = model.compression.entropy, model.exact
+        model, quality = self.model_of(blob), container.unpack(blob).header.quality
         device = next(model.parameters()).device
         padded = torch.from_numpy(images.pad(picture, self.config.hyper_stride))
         with torch.inference_mode():
             x = padded.permute(2, 0, 1)[None].to(device) / 127.5 - 1
-            y = model.compression.scale_y(model.analyse(x), torch.tensor([level], device=device))
-            codes = entropy.codebook.nearest(model.compression.h_a(y))
-            quality = torch.tensor([level], device=device, dtype=torch.float64)
-            hyper = exact.hyper(exact.codebook.lookup(codes), quality)
-            params = quantise_all(exact, y.double(), hyper).params
-        return Latent(*(part[0].double().cpu().numpy() for part in (y, params.mu, params.sigma)))
+            level = torch.tensor([quality / QUALITY_STEPS], device=device)
+            y = model.compression.scale_y(model.analyse(x), level)
+            codes = model.compression.entropy.codebook.nearest(model.compression.h_a(y))
+            hyper = model.exact_hyper(codes, quality)
+            y = y.to(hyper.device).double()
+            params = quantise_all(model.exact, y, hyper).params
+        return Latent(*(part[0].cpu().numpy() for part in (y, params.mu, params.sigma)))
 
     def positions(self, picture: Picture) -> tuple[int, int]:
         """Rows and columns of y that a picture (H, W, 3) itself covers, the padding left out."""
