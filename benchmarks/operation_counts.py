@@ -11,7 +11,7 @@ alive at a time. The least times are those of `--throughput` TFLOP/s and of `--b
     library   group norm copies channels-last input (reads, writes), adds up (reads), scales (reads, writes), in 4
               launches, one of them of tables; SiLU reads and writes; the convolution after it copies back (reads,
               writes)
-    torch     nn/norm.py without Triton, as its operations say
+    torch     nn/norm.py without Triton, as its operations say; on a GPU only large activations go that way
     kernels   nn/norm_triton.py: 3 launches, reads twice, writes once, SiLU included
 
 A convolution reads its input and weights and writes its output; its bias is one more launch that reads and writes. An

@@ -1,7 +1,7 @@
 """CUDA graphs: a network's launches, recorded once for a shape and sent as one from then on.
 
-At small sizes a GPU waits for Python: a denoising step of `sd21` is about two thousand launches. Recording one costs a
-few runs, so it waits for the second picture of a shape, unless told otherwise, and only so many shapes are kept.
+At small sizes a GPU waits for Python: a denoising step of `sd21` is more than a thousand launches. Recording one costs
+a few runs, so it waits for the second picture of a shape, unless told otherwise, and only so many graphs are kept.
 
     run = cache.visit("step", z.shape, ...)     once a picture
     eps = run(work, z, t, guide)                as often as needed; `work` itself, or its graph
@@ -22,7 +22,7 @@ Work = Callable[..., Any]  # of tensors alone, to one or a tuple of them; does t
 Capture = Callable[[Work, tuple[Tensor, ...]], Work]  # -> what does the same as the work, for such inputs
 Runner = Callable[..., Any]  # (work, *inputs) -> the work's result
 
-MOST_GRAPHS = 128  # sd21 takes 4 to encode and 24 to decode a picture's size
+MOST_GRAPHS = 128  # sd21 takes 2 to encode and 24 to decode a size of pictures
 _KEYS_PER_GRAPH = 4  # remembered
 _WARM_UPS = 2  # libraries choose and allocate in the first runs, which a graph must not contain
 
