@@ -82,9 +82,10 @@ class Meter:
             start = time.perf_counter()
             return work(), time.perf_counter() - start
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
+        stream = torch.cuda.current_stream(self.device)
+        begin.record(stream)
         made = work()
-        end.record()
+        end.record(stream)
         end.synchronize()
         return made, begin.elapsed_time(end) / 1e3
 

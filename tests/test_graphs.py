@@ -140,6 +140,14 @@ def test_graphs_are_given_up_before_memory_runs_out() -> None:
         cache.visit("starving")(starving, torch.ones(2))
 
 
+def test_a_graph_that_finds_no_memory_is_run_as_it_was() -> None:
+    def starve(*_: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    cache = GraphCache(lambda work, inputs: starve, at_once=True)
+    visit(cache, 3, times=2)
+
+
 def test_a_visit_that_goes_on_after_all_was_forgotten_captures_nothing() -> None:
     recorder = Recorder()
     cache = GraphCache(recorder, at_once=True)

@@ -9,6 +9,7 @@ a few runs, so it waits for the second picture of a shape, unless told otherwise
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Hashable
@@ -66,7 +67,7 @@ class GraphCache:
 
         def run(work: Work, *inputs: Tensor) -> Any:
             if wanted:
-                with self._lock:
+                with contextlib.suppress(torch.OutOfMemoryError), self._lock:
                     if (graph := self._graph(entry, work, inputs)) is not None:
                         return graph(*inputs)
             return self._eagerly(work, inputs)

@@ -127,11 +127,14 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
     affine = torch.empty(batch, 2, channels, device=x.device, dtype=torch.float32)
     y = torch.empty_like(x)
     wide = triton.next_power_of_2(group)
-    _sums[(chunks, columns, batch)](x, sums, positions, channels, per_chunk, _SUM_ROWS, COLUMNS, num_warps=8)
-    _affine[(groups, batch)](
-        x, sums, weight, bias, affine, positions, channels, group, chunks, eps, _CHUNKS, wide
-    )
-    _apply[(triton.cdiv(positions, _ROWS), columns, batch)](
-        x, affine, y, positions, channels, silu, _ROWS, COLUMNS
-    )
+    with torch.cuda.device_of(x):  # where Triton launches, whatever its arguments
+        _sums[(chunks, columns, batch)](
+            x, sums, positions, channels, per_chunk, _SUM_ROWS, COLUMNS, num_warps=8
+        )
+        _affine[(groups, batch)](
+            x, sums, weight, bias, affine, positions, channels, group, chunks, eps, _CHUNKS, wide
+        )
+        _apply[(triton.cdiv(positions, _ROWS), columns, batch)](
+            x, affine, y, positions, channels, silu, _ROWS, COLUMNS
+        )
     return y

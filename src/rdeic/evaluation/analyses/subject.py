@@ -55,7 +55,7 @@ class Subject(Codec):
     def __init__(self, model: str, device: str | None = None) -> None:
         """An installed model's name or a model folder. Raises ConfigError if there is no such model."""
         folder = registry.find(model)
-        super().__init__(folder, device)
+        super().__init__(folder, device, compile=False)  # a graph has no inside to look into
         self.name = model_name(folder)
 
     def make(self, picture: Picture, quality: float) -> bytes:
