@@ -134,19 +134,31 @@ def test_networks_restore_the_same_picture_there(there: torch.device, shape: str
             assert_close(found.cpu(), expected)
 
 
+def check_files(here: Subject, far: Subject, photo: images.Picture) -> None:
+    """Both decode what either made, to the same picture up to float rounding."""
+    for blob in (here.compress(photo, verify=True), far.compress(photo, verify=True)):
+        one, other = (np.array(codec.decompress(blob), int) for codec in (here, far))
+        assert np.abs(one - other).max() <= 1  # of 255 levels
+
+
 @pytest.mark.parametrize(("shape", "float64"), [("mini", True), ("mini", False), ("paper", True)])
 def test_files_decode_on_either_device_wherever_they_were_made(
     shape: str, float64: bool, photo: images.Picture, tmp_path: Path
 ) -> None:
-    folder = save_random_model(SHAPES[shape], tmp_path / shape, seed=0)
-    here = Subject(str(folder), "cpu")
+    folder = str(save_random_model(SHAPES[shape], tmp_path / shape, seed=0))
     with second_device(float64) as device:
-        far = Subject(str(folder), str(device))
-        for blob in (here.compress(photo, verify=True), far.compress(photo, verify=True)):
-            one, other = (np.array(codec.decompress(blob), int) for codec in (here, far))
-            assert np.abs(one - other).max() <= 1  # of 255 levels
-        model, latent = far.model_of(blob), far.latent(blob, photo)
-        for part, expected in zip(latent, here.latent(blob, photo), strict=True):
+        here, far = Subject(folder, "cpu"), Subject(folder, str(device))
+        check_files(here, far, photo)
+        blob = here.make(photo, 50)
+        for part, expected in zip(far.latent(blob, photo), here.latent(blob, photo), strict=True):
             np.testing.assert_allclose(part, expected, rtol=1e-4, atol=1e-4)
+        model = far.model_of(blob)
     assert devices_of(model) == {DEVICE}
     assert devices_of(model.exact) == {DEVICE if float64 else CPU}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_files_decode_on_a_gpu_and_beside_it(shape: str, photo: images.Picture, tmp_path: Path) -> None:
+    folder = str(save_random_model(SHAPES[shape], tmp_path / shape, seed=0))
+    check_files(Subject(folder, "cpu"), Subject(folder, "cuda"), photo)
