@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from rdeic.cli import batch
-from rdeic.cli.console import progress
+from rdeic.cli.console import progress, remark
 from rdeic.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def bench(arguments: list[str], options: BenchOptions) -> None:
     with progress(len(options.models) * len(pictures) * options.runs) as advance:
         for name in options.models:
             subject = Subject(name, options.device)
+            remark(subject.remark)
             rows += times.measure(subject, pictures, options.quality, options.steps, options.runs, advance)
     if options.as_json:
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import typer
 
 import rdeic
 from rdeic import codec, exif, images
-from rdeic.cli import batch
+from rdeic.cli import batch, console
 from rdeic.cli.batch import Item, Target
 from rdeic.errors import ConfigError
 from rdeic.info import read_blob
@@ -34,13 +35,21 @@ class Keep(NamedTuple):
     location: bool  # together with the rest
 
 
+class Place(NamedTuple):
+    """Where and how to compute, as `codec.load` takes it."""
+
+    device: str | None
+    compile: bool | None
+    encoder_precision: str = "fp32"
+
+
 class CompressOptions(NamedTuple):
     """The options of `rdeic compress`."""
 
     out: str | None
     goal: Goal
     model: str
-    device: str | None
+    place: Place
     verify: bool | None
     background: str | None
     keep: Keep
@@ -56,7 +65,7 @@ class DecompressOptions(NamedTuple):
     steps: int | None
     kind: str | None
     model: str | None
-    device: str | None
+    place: Place
     max_pixels: int
     force: bool
 
@@ -71,13 +80,15 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
             images.parse_colour(options.background)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
-    coder = codec.load(options.model, options.device)
+    coder = codec.load(options.model, *options.place)
+    say = functools.cache(console.remark)  # once in a run
 
     def work(item: Item) -> tuple[bytes, str]:
         source, goal, keep = item.source(), options.goal, options.keep
         picture = images.read(source, options.max_pixels, options.background)
         wanted = keep.metadata or keep.location
         described = exif.read(source, keep.location, options.max_pixels) if wanted else None
+        say(coder.remark)
         blob = coder.compress(
             picture,
             goal.quality,
@@ -103,7 +114,8 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     kind = options.kind or _kind_of(options.out, inputs.batch)
     target = Target(options.out, f".{kind}", options.force, redo_stale=options.out is not None)
     batch.check_target(inputs, target)
-    chosen = None if options.model is None else codec.load(options.model, options.device)
+    chosen = None if options.model is None else codec.load(options.model, *options.place)
+    say = functools.cache(console.remark)  # once in a run
     known: dict[str, codec.Codec] = {}  # by fingerprint, so that a batch loads each model once
 
     def coder_for(blob: bytes) -> codec.Codec:
@@ -111,12 +123,15 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
         if fingerprint not in known:
             # Rates of one model share most of their weights, as long as it is one codec that loads them.
             siblings = (one for one in known.values() if one.made(fingerprint))
-            known[fingerprint] = next(siblings, None) or codec.load_for(blob, options.device)
+            known[fingerprint] = next(siblings, None) or codec.load_for(
+                blob, options.place.device, options.place.compile
+            )
         return known[fingerprint]
 
     def work(item: Item) -> tuple[bytes, str]:
         blob = read_blob(item.source())
         coder = chosen or coder_for(blob)
+        say(coder.remark)
         picture = coder.decompress(blob, options.detail, options.steps, options.max_pixels)
         return images.encode(picture, kind), f"{picture.width}x{picture.height}"
 

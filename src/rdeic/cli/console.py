@@ -14,6 +14,12 @@ def fail(line: str) -> None:
     print("rdeic: " + " ".join(line.split()), file=sys.stderr, flush=True)
 
 
+def remark(line: str) -> None:
+    """One line about anything else, on stderr; nothing if it is empty."""
+    if line:
+        print(f"rdeic: {line}", file=sys.stderr, flush=True)
+
+
 def explain(error: Exception) -> str:
     """An exception as a line for the user."""
     if isinstance(error, RdeicError):
