@@ -95,7 +95,8 @@ def test_the_stages_can_be_translated(stage: str, tmp_path: Path, counting: Coun
         trainer = Trainer(build_stage(stage, Rdeic(TINY), one), one)
         losses.append([trainer.advance(pictures).loss.total for _ in range(2)])
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=0)
-    assert counting.seen == (2 if stage == "prior" else 6)  # each network whole
+    # Each network whole: E, U-Net; and compression, control, D, two kinds of features and their distance.
+    assert counting.seen == (2 if stage == "prior" else 8)
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
