@@ -204,7 +204,9 @@ def compare_devices(arguments: argparse.Namespace, clock: Clock) -> None:
     model = str(arguments.output / done[0] / "model") if done else "mini"
     codecs = [(name, rdeic.load(model, name)) for name in ("cpu", arguments.device)]
     rows, gaps = list[tuple[object, ...]](), [0.0]
-    paths = sorted(path for path in arguments.eval.rglob("*") if path.suffix.lower() in images.SUFFIXES)
+    paths = sorted(
+        path for path in arguments.eval.rglob("*") if path.suffix.lower() in images.readable_suffixes()
+    )
     for path, quality, (made_on, codec) in itertools.product(paths, QUALITIES, codecs):
         clock.require(0.0)
         blob = codec.compress(path, quality)

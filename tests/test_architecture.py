@@ -29,6 +29,7 @@ LAYERS = {
     "rdeic.limits": 1,
     "rdeic.devices": 1,
     "rdeic.payload": 1,
+    "rdeic.pictures": 1,
     "rdeic.rate": 1,
     "rdeic.registry": 1,
     "rdeic.diffusion.schedule": 1,
@@ -53,6 +54,7 @@ LAYERS = {
 WITHOUT_TORCH = {name for name, layer in LAYERS.items() if layer == 0} | {
     "rdeic.images",
     "rdeic.info",
+    "rdeic.pictures",
     "rdeic.rate",
     "rdeic.registry",
     "rdeic.cli",

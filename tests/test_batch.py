@@ -110,7 +110,7 @@ def test_leftovers_of_a_killed_run_are_no_inputs_and_no_outputs(tmp_path: Path) 
     album = make_album(tmp_path, 2)
     left = album / ".rdeic-0123456789abcdef.tmp"
     left.write_bytes(b"half a file")
-    inputs = batch.gather([str(album)], images.SUFFIXES)
+    inputs = batch.gather([str(album)], images.readable_suffixes())
     batch.run(inputs, Target(None, ".rdeic", False, True), lambda item: (b"result", ""))
     assert outputs(album).keys() == {"000.png", "001.png", "000.rdeic", "001.rdeic"}
     assert leftovers(album) == []

@@ -375,6 +375,6 @@ def test_pixels_are_rounded_not_truncated(tiny: Codec, photo: images.Picture) ->
     model = tiny._load().model
     with torch.inference_mode():
         features = model.decode(payloads.split(header, payload, tiny.config), header.quality)
-        x = model.restore(features, module._noises(0, features.z_c), 2, 1.0)
+        x = model.restore(features, module.noises(0, features.z_c), 2, 1.0)
     expected = np.rint(((x[0].double().numpy() + 1) * 127.5).clip(0, 255)).transpose(1, 2, 0)[:96, :130]
     assert np.abs(np.asarray(tiny.decompress(blob)) - expected).mean() < 0.01

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import TINY, WIDE
 from torch import Tensor, nn
+from training_runs import NO_CRITIC
 
 from rdeic.config import ModelConfig
 from rdeic.errors import ConfigError, TrainingError
@@ -42,6 +43,7 @@ def config(train_decoder: bool = False) -> TrainConfig:
         name="tiny",
         model="tiny",
         steps=100,
+        minutes=0.0,
         batch=2,
         accumulate=1,
         crop=64,
@@ -66,6 +68,8 @@ def config(train_decoder: bool = False) -> TrainConfig:
         keep_best="",
         rounded_rate=False,
         train_decoder=train_decoder,
+        decoder_lr_factor=1.0,
+        features="",
         perceptual="",
         loss=LossWeights(
             kl=1e-4,
@@ -76,7 +80,11 @@ def config(train_decoder: bool = False) -> TrainConfig:
             perceptual=0.0,
             ms_ssim=0.0,
             latent=1.0,
+            latent_noise=0.0,
+            rate_targets=(),
+            rate_speed=0.0,
         ),
+        critic=NO_CRITIC,
         method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
     )
 
@@ -115,9 +123,8 @@ def test_a_rate_that_costs_nothing_is_refused(end: str) -> None:
 
 def test_gains_learn_faster_than_the_rest_when_asked_to() -> None:
     model = fresh()
-    trainer = Trainer(
-        build_stage("independent", model, config()), dataclasses.replace(config(), gain_lr_factor=5.0)
-    )
+    settings = dataclasses.replace(config(), gain_lr_factor=5.0)
+    trainer = Trainer(build_stage("independent", model, settings), settings)
     table = model.compression.log_gain
     assert table is not None
     gains, others = table.knots, model.compression.g_a.parameters()
@@ -228,11 +235,11 @@ def test_balance_divides_each_pictures_loss_by_its_own_lambda(balance: float) ->
     settings = dataclasses.replace(config(), loss=dataclasses.replace(config().loss, balance=balance))
     stage = build_stage("independent", fresh(), settings)
     assert isinstance(stage, IndependentStage)
-    x, quality = torch.zeros(2, 3, 64, 64), torch.tensor([0.0, 1.0])
+    quality = torch.tensor([0.0, 1.0])
     bits, error = torch.tensor([1024.0, 8192.0]), torch.tensor([3.0, 0.5])
-    nothing = torch.zeros(2, 1, 1, 1)
+    nothing = torch.zeros(2, 1, 8, 8)  # 64x64 pixels
     compressed = Compressed(CompressedFeatures(nothing, nothing), bits, torch.tensor(0.125), nothing)
-    found = stage.objective(x, quality, compressed, [Distortion("z_c", 2.0, error)])
+    found = stage.objective(quality, compressed, [Distortion("z_c", 2.0, error)])
     each = [(bpp + lam * 2.0 * d) / lam**balance for bpp, lam, d in ((0.25, 0.5, 3.0), (2.0, 8.0, 0.5))]
     assert float(found.total) == pytest.approx(sum(each) / 2 + 0.125)
 

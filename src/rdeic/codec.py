@@ -219,7 +219,7 @@ class Codec:
 
         After a search it does, and where E convolves at full resolution; not for mini at a given quality.
         """
-        return trials >= _SEARCH or self.config.autoencoder.patch == 1
+        return trials >= _SEARCH or self.config.autoencoder.slow
 
     def _encoder(
         self, picture: images.Picture, seed: int, sections: tuple[Section, ...]
@@ -270,7 +270,7 @@ def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, st
 
     with torch.inference_mode():
         features = model.decode(coded, header.quality)
-        x = model.restore(features, _noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
+        x = model.restore(features, noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
         if not x.isfinite().all():
             raise ImageError(
                 f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
@@ -281,7 +281,7 @@ def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, st
         return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
 
 
-def _noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
+def noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
     """Standard normal tensors shaped like `like`, drawn on the CPU so that every device sees the same."""
     import torch
 

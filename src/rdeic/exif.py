@@ -112,12 +112,17 @@ def _text(value: Any) -> str:
 
 def _location(gps: dict[int, Any]) -> Location:
     place = Location(
-        _degrees(gps[GPS.GPSLatitude]) * (-1 if gps[GPS.GPSLatitudeRef] == "S" else 1),
-        _degrees(gps[GPS.GPSLongitude]) * (-1 if gps[GPS.GPSLongitudeRef] == "W" else 1),
+        _degrees(gps[GPS.GPSLatitude]) * _sign(gps[GPS.GPSLatitudeRef], "NS"),
+        _degrees(gps[GPS.GPSLongitude]) * _sign(gps[GPS.GPSLongitudeRef], "EW"),
     )
     if not (abs(place.latitude) <= 90 and abs(place.longitude) <= 180):
         raise ValueError(place)
     return place
+
+
+def _sign(reference: Any, letters: str) -> int:
+    """1 or -1 for the first or second of `letters`, which the reference begins with: S, s, South, S and a zero byte."""
+    return (1, -1)[letters.index(_text(reference)[0].upper())]
 
 
 def _degrees(parts: tuple[Any, Any, Any]) -> float:

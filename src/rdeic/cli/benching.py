@@ -74,7 +74,7 @@ def _read(arguments: list[str]) -> list[Named]:
     from rdeic import images
     from rdeic.evaluation.analyses.subject import Named
 
-    inputs = batch.gather(arguments, images.SUFFIXES)
+    inputs = batch.gather(arguments, images.readable_suffixes())
     if inputs.missing:
         raise ImageError(inputs.missing[0])
     return [Named(item.name, images.read(item.source())) for item in inputs.items]

@@ -64,7 +64,7 @@ class DecompressOptions(NamedTuple):
 
 def compress(arguments: list[str], options: CompressOptions) -> None:
     """Compresses what the arguments mean. Raises typer.BadParameter, typer.Exit(1), ConfigError, CheckpointError."""
-    inputs = batch.gather(arguments, images.SUFFIXES)
+    inputs = batch.gather(arguments, images.readable_suffixes())
     target = Target(options.out, RDEIC_SUFFIX, options.force, redo_stale=True)
     batch.check_target(inputs, target)
     if options.background is not None:

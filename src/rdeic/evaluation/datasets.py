@@ -30,7 +30,9 @@ class Entry(NamedTuple):
 def scan(folder: Path) -> list[Entry]:
     """All pictures below a folder, by name. Raises ConfigError if there are none."""
     paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file()
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in images.readable_suffixes() and path.is_file()
     )
     if not paths:
         raise ConfigError(f"{folder}: no pictures there; name a folder of them")

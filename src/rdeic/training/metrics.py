@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rdeic.errors import TrainingError
+from rdeic.evaluation.gradients import gradients as sharpness
 
 MS_SSIM_MIN_SIDE = 160  # pixels; a side must exceed it
 
@@ -17,6 +18,13 @@ def _to_8bit(x: Tensor) -> Tensor:
 def mse_each(a: Tensor, b: Tensor) -> Tensor:
     """(B,) mean squared error of pictures or latents, differentiable, in single precision."""
     return (a.float() - b).pow(2).mean(dim=(1, 2, 3))
+
+
+def gradients(x_hat: Tensor, x: Tensor) -> float:
+    """How sharp, of 8-bit pictures (`evaluation/gradients.py`): 1 is best, mean over those that have any structure."""
+    pairs = zip(*(_to_8bit(y).byte().permute(0, 2, 3, 1).cpu().numpy() for y in (x_hat, x)), strict=True)
+    found = [ratio for restored, original in pairs if (ratio := sharpness(restored, original)) is not None]
+    return sum(found) / max(len(found), 1)
 
 
 def psnr(x_hat: Tensor, x: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ FIRES = (
     ("fire9", 512, 64, 512),
 )
 COMPARED = ("conv1", "fire3", "fire4", "fire5", "fire7", "fire9")
+COMPARED_CHANNELS = (96, 128, 256, 256, 384, 512)
 POOLED_AFTER = ("conv1", "fire4", "fire8")
 BGR_MEAN = (104.0, 117.0, 123.0)  # of the network's training set, on 0..255
 EPSILON = 1e-10
@@ -58,11 +60,15 @@ class SqueezeNetDistance(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         # Two passes, not one of twice the batch: the picture that needs no gradient then keeps no activations.
-        pairs = zip(self._features(a), self._features(b), strict=True)
-        return torch.stack([_distance(u, v).mean((1, 2)) for u, v in pairs]).mean(0)  # (B,)
+        return self.distance(self.features(a), self.features(b))
 
-    def _features(self, x: Tensor) -> list[Tensor]:
-        """The compared feature maps."""
+    def distance(self, a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+        """(B,) from what `features` gave of two batches."""
+        pairs = zip(a, b, strict=True)
+        return torch.stack([_distance(u, v).mean((1, 2)) for u, v in pairs]).mean(0)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """x (B, 3, H, W) in [-1, 1] -> the compared feature maps, of `COMPARED_CHANNELS`."""
         x = (x.flip(1) + 1) * 127.5 - self.mean
         found = []
         for name in ("conv1", *(fire[0] for fire in FIRES)):
