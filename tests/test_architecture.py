@@ -29,6 +29,7 @@ LAYERS = {
     "rdeic.exif": 1,
     "rdeic.info": 1,
     "rdeic.limits": 1,
+    "rdeic.devices": 1,
     "rdeic.payload": 1,
     "rdeic.pictures": 1,
     "rdeic.rate": 1,

@@ -9,6 +9,7 @@ torch is imported when a model is first needed, not with this module.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "mini"
 DEFAULT_QUALITY = 50.0
+PRECISIONS = ("fp32", "bf16", "fp16")  # of E
 MAX_DETAIL = 10.0
 _MAX_SEED = 2**32 - 1
 _MAX_QUALITY_BYTE = 255
@@ -46,35 +48,50 @@ class _Loaded(NamedTuple):
     fingerprint: bytes
 
 
-def load(model: str | Path = DEFAULT_MODEL, device: str | None = None) -> Codec:
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    device: str | None = None,
+    compile: bool | None = None,
+    encoder_precision: str = "fp32",
+) -> Codec:
     """A codec for an installed model's name or a model folder; its weights are read when first needed.
 
-    `device` is a torch device such as "cpu" or "cuda:1"; None means the first GPU, or else the CPU. Raises ConfigError
-    if there is no such model.
+    `device` is a torch device such as "cpu" or "cuda:1"; None means the first GPU, or else the CPU. `compile` is when a
+    GPU records its work for a size of pictures, to repeat it faster: True with the first such picture, None with the
+    second, False never. `encoder_precision` of E is "fp32", or "bf16" or "fp16", quicker on a GPU: other files, which
+    decode as exactly. Raises ConfigError if there is no such model or precision.
     """
-    return Codec(registry.find(model), device)
+    return Codec(registry.find(model), device, compile, encoder_precision)
 
 
-def load_for(blob: Blob, device: str | None = None) -> Codec:
-    """A codec for the installed model that made an .rdeic file.
+def load_for(blob: Blob, device: str | None = None, compile: bool | None = None) -> Codec:
+    """A codec for the installed model that made an .rdeic file; see `load`.
 
     Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
     """
     wanted = parse(blob, read_blob(blob), max_pixels=None).file.header.fingerprint
     for candidate in registry.installed():
         if wanted in map(registry.fingerprint, registry.rates(candidate.folder)):
-            return Codec(candidate.folder, device)
+            return Codec(candidate.folder, device, compile)
     raise _mismatch(wanted)
 
 
 class Codec:
     """One model, at one or several rates, on one device. Threads may share it."""
 
-    def __init__(self, folder: Path, device: str | None = None) -> None:
-        """Of the model in `folder`. Raises ConfigError if it holds none."""
+    def __init__(
+        self,
+        folder: Path,
+        device: str | None = None,
+        compile: bool | None = None,
+        encoder_precision: str = "fp32",
+    ) -> None:
+        """Of the model in `folder`; see `load`. Raises ConfigError."""
+        if encoder_precision not in PRECISIONS:
+            raise ConfigError(f"precision {encoder_precision!r} is none of {', '.join(PRECISIONS)}")
         self.config: ModelConfig = registry.describe(folder).config
         self._rates = registry.rates(folder)  # lowest first; a model of continuous quality is a single one
-        self._device = device
+        self._device_name, self._compile, self._encoder_precision = device, compile, encoder_precision
         self._loading = threading.Lock()
         self._loaded: dict[int, _Loaded] = {}  # by rate
 
@@ -107,8 +124,7 @@ class Codec:
             raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
         picture = images.read(image, max_pixels)
         height, width, _ = picture.shape
-        limits.check_memory(width, height, self.config)
-        with limits.enough_memory(width, height):
+        with self._enough_memory(width, height):
             trials: dict[bytes, Trial] = {}
             encode = self._encoder(picture, seed, _sections(metadata))
 
@@ -156,11 +172,24 @@ class Codec:
         if steps is None:
             limits.check_steps(header.steps, self.config)
         coded = payload.split(header, file.payload, self.config)
-        limits.check_memory(header.width, header.height, self.config)
-        with limits.enough_memory(header.width, header.height):
+        with self._enough_memory(header.width, header.height):
             picture = _restore(model, header, coded, detail, header.steps if steps is None else steps)
         picture.info["exif"] = exif.to_bytes(described or Metadata(), marks.text(data))
         return picture
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where the networks run. Raises ConfigError if it cannot be used."""
+        from rdeic import devices
+
+        return devices.choose(self._device_name)
+
+    @property
+    def remark(self) -> str:
+        """A line about what the device cannot do; empty if it can do everything. Raises ConfigError as `device`."""
+        from rdeic import devices
+
+        return devices.remark(self.device)
 
     def made(self, fingerprint: str) -> bool:
         """Whether files with that fingerprint (hex) are of this model, at one of its rates. Raises ConfigError."""
@@ -171,15 +200,33 @@ class Codec:
         """The finest level: quality bytes of a continuous model, indices of fixed rates otherwise."""
         return _MAX_QUALITY_BYTE if self.config.compression.quality_levels else len(self._rates) - 1
 
+    def _enough_memory(self, width: int, height: int) -> contextlib.AbstractContextManager[None]:
+        """Raises ImageError where the picture's networks cannot fit, and inside the `with` block if they do not."""
+        from rdeic import devices
+
+        if self.device.type != "cuda":  # which has memory of its own, and never kills a process for it
+            limits.check_memory(width, height, self.config)
+        return devices.enough_for_picture(self.device, width, height)
+
     def _load(self, rate: int = 0) -> _Loaded:
         with self._loading:
             if rate not in self._loaded:
+                from rdeic import devices
                 from rdeic.checkpoints import load_model
 
                 sibling = next((loaded.model for loaded in self._loaded.values()), None)
-                self._loaded[rate] = _Loaded(
-                    *load_model(self._rates[rate], _torch_device(self._device), sibling)
-                )
+                with devices.enough_for_weights(self.device, self.config.name):
+                    model, fingerprint = load_model(
+                        self._rates[rate],
+                        self.device,
+                        sibling,
+                        analysis=_torch_dtype(self._encoder_precision),
+                    )
+                if self.device.type == "cuda" and self._compile is not False:
+                    from rdeic.nn.graphs import CudaGraphs
+
+                    model.use_graphs(CudaGraphs(), at_once=bool(self._compile))
+                self._loaded[rate] = _Loaded(model, fingerprint)
             return self._loaded[rate]
 
     def _load_for(self, wanted: bytes) -> Rdeic:
@@ -215,7 +262,12 @@ class Codec:
         def analysed(rate: int) -> torch.Tensor:
             model = self._load(rate).model
             with torch.inference_mode():
-                return model.analyse(pixels.to(_home(model)) / 127.5 - 1)
+                y = model.analyse(pixels.to(self.device) / 127.5 - 1)
+            if not y.isfinite().all():
+                raise ImageError(
+                    f"E of model {model.config.name} overflows in {self._encoder_precision}; take another precision"
+                )
+            return y
 
         @functools.cache
         def encode(level: int) -> Trial:
@@ -265,24 +317,17 @@ def noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
     """Standard normal tensors shaped like `like`, drawn on the CPU so that every device sees the same."""
     import torch
 
+    from rdeic.nn.transfer import to_device
+
     generator = torch.Generator("cpu").manual_seed(seed)
     while True:
-        yield torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
+        yield to_device(torch.randn(like.shape, generator=generator, dtype=torch.float32).numpy(), like)
 
 
-def _torch_device(name: str | None) -> torch.device:
+def _torch_dtype(precision: str) -> torch.dtype:
     import torch
 
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without that backend
-        raise ConfigError(f"device {name!r} cannot be used here; try cpu") from error
-    return device
-
-
-def _home(model: Rdeic) -> torch.device:
-    return next(model.parameters()).device
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> ModelMismatchError:

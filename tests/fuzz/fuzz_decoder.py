@@ -96,7 +96,7 @@ def wild(codec: Codec) -> list[bytes]:
         generator = torch.Generator().manual_seed(seed)
         index = torch.randint(0, CODEBOOK_SIZE, (1, 1, 1), generator=generator)
         y = (2 * torch.rand((1, 16, 4, 4), generator=generator, dtype=torch.float64) - 1) * magnitude
-        stream = encode_y(model.exact, y, model._hyper(index, template.header.quality))
+        stream = encode_y(model.exact, y, model.exact_hyper(index, template.header.quality))
         payload = indices.pack_indices(index.numpy().astype(np.int64), CODEBOOK_SIZE) + stream
         made.append(container.pack(template._replace(payload=payload)))
     return made
