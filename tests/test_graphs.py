@@ -18,7 +18,10 @@ from rdeic.types import CompressedFeatures
 
 
 class Recorder:
-    """Captures as CUDA does: one set of buffers, written by every replay. Counts, and notices company."""
+    """Captures as CUDA does: one set of buffers, written by every replay. Counts, and notices company.
+
+    The first replay of each is its trial.
+    """
 
     def __init__(self) -> None:
         self.captured: list[tuple[int, ...]] = []  # the first input's shape of every capture
@@ -27,7 +30,7 @@ class Recorder:
 
     def __call__(self, work: Work, inputs: tuple[Tensor, ...]) -> Work:
         self.captured.append(tuple(inputs[0].shape))
-        own = [x.clone() for x in inputs]
+        own = [torch.zeros_like(x) for x in inputs]
         output = cloned(work(*own))
 
         def replay(*given: Tensor) -> Any:
@@ -68,7 +71,7 @@ def test_the_second_picture_of_a_shape_is_captured_and_not_the_second_run_of_the
     visit(cache, 4)
     visit(cache, 3)
     assert recorder.captured == [(3,)]
-    assert recorder.replays == 6
+    assert recorder.replays == 6 + 1
 
 
 def test_or_the_first_one_when_told_so() -> None:
@@ -76,7 +79,7 @@ def test_or_the_first_one_when_told_so() -> None:
     cache = GraphCache(recorder, at_once=True)
     for size in (3, 4, 3):
         visit(cache, size)
-    assert (recorder.captured, recorder.replays) == ([(3,), (4,)], 3)
+    assert (recorder.captured, recorder.replays) == ([(3,), (4,)], 3 + 2)
 
 
 def test_a_full_cache_gives_up_the_graph_visited_longest_ago() -> None:
@@ -86,7 +89,7 @@ def test_a_full_cache_gives_up_the_graph_visited_longest_ago() -> None:
         visit(cache, size)
     # 3 takes the place of 2, visited before both of its pictures; 2 comes twice again, after the latest of 3.
     assert recorder.captured == [(1,), (2,), (3,), (2,)]
-    assert recorder.replays == 6
+    assert recorder.replays == 6 + 4
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -118,6 +121,35 @@ def test_what_cannot_be_captured_runs_as_it_is_and_is_not_tried_again() -> None:
     for _ in range(4):
         visit(cache, 3)
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("wrong", [2.1, float("nan")])
+def test_a_graph_that_finds_something_else_is_not_used(wrong: float) -> None:
+    cache = GraphCache(lambda work, inputs: lambda x: wrong * x, at_once=True)
+    for _ in range(3):
+        assert torch.equal(cache.visit("double")(doubled, torch.ones(3)), torch.full((3,), 2.0))
+
+
+def test_a_graph_of_exact_numbers_must_find_them_exactly() -> None:
+    def nearly(work: Work, inputs: tuple[Tensor, ...]) -> Work:
+        return lambda x: (2 + 2.0**-40) * x
+
+    cache, ones = GraphCache(nearly, at_once=True), torch.ones(3)
+    assert torch.equal(cache.visit("exact")(doubled, ones.double()), 2 * ones.double())
+    assert cache._graphed() == []
+    cache.visit("float")(doubled, ones)
+    assert len(cache._graphed()) == 1
+
+
+def test_what_is_baked_into_a_graph_shows() -> None:
+    """One that went on with the values it was captured with."""
+
+    def bake(work: Work, inputs: tuple[Tensor, ...]) -> Work:
+        first = work(*(torch.zeros_like(x) for x in inputs))
+        return lambda *given: first
+
+    cache = GraphCache(bake, at_once=True)
+    assert torch.equal(cache.visit("double")(doubled, torch.ones(3)), torch.full((3,), 2.0))
 
 
 def test_graphs_are_given_up_before_memory_runs_out() -> None:
@@ -199,7 +231,7 @@ def test_pictures_are_those_of_no_graphs(model: Rdeic) -> None:
         for picture, wanted in zip(pictures, plain, strict=True):
             assert torch.equal(restored(model, *picture), wanted)
     assert len(recorder.captured) == 3  # a step at two values of detail, and D
-    assert recorder.replays == 2 * (2 + 5 + 2 + 3)
+    assert recorder.replays == 2 * (2 + 5 + 2 + 3) + 3
 
 
 def test_analysis_is_that_of_no_graphs(model: Rdeic) -> None:
@@ -209,7 +241,7 @@ def test_analysis_is_that_of_no_graphs(model: Rdeic) -> None:
         model.use_graphs(recorder := Recorder(), at_once=False)
         found = [model.analyse(one) for one in x]
     assert all(torch.equal(one, other) for one, other in zip(found, plain, strict=True))
-    assert recorder.replays == 2
+    assert recorder.replays == 2 + 1
 
 
 def test_bits_are_those_of_no_graphs_and_decode_with_them(model: Rdeic) -> None:
@@ -232,7 +264,7 @@ def test_bits_are_those_of_no_graphs_and_decode_with_them(model: Rdeic) -> None:
         assert all(torch.equal(one, other) for one, other in zip(features, features_, strict=True))
     # Of the encoder; of the decoder: the hyper feature and two slices' passes, twice a picture; guide and z_c.
     assert len(recorder.captured) == 1 + (1 + 4) + 1
-    assert recorder.replays == 2 * 1 + 5 * 5 + 2 * 1
+    assert recorder.replays == 2 * 1 + 5 * 5 + 2 * 1 + 7
 
 
 def test_graphs_end_where_weights_change_or_gradients_are_wanted(model: Rdeic) -> None:

@@ -25,6 +25,7 @@ Runner = Callable[..., Any]  # (work, *inputs) -> the work's result
 
 MOST_GRAPHS = 128  # sd21 takes 2 to encode and 24 to decode a size of pictures
 _KEYS_PER_GRAPH = 4  # remembered
+_TOLERANCE = 0.02  # between kernels that a library chooses for a graph and without
 _WARM_UPS = 2  # libraries choose and allocate in the first runs, which a graph must not contain
 
 
@@ -45,7 +46,8 @@ class GraphCache:
     """What is captured when, and what makes room for it. Threads may share it: one replays at a time.
 
     A full cache gives up the graph visited longest ago, but only for one that was visited twice since: shapes that
-    take turns and are too many would otherwise be captured over and over.
+    take turns and are too many would otherwise be captured over and over. A graph is used only if it finds what the
+    work itself finds.
     """
 
     def __init__(self, capture: Capture, at_once: bool = False, most: int = MOST_GRAPHS) -> None:
@@ -88,9 +90,11 @@ class GraphCache:
             if len(held := self._graphed()) >= self._most:
                 min(held, key=lambda one: one.last).graph = None
             try:
-                entry.graph = self._capture(work, inputs)
+                graph = self._capture(work, inputs)
+                entry.graph = graph if _agree(graph(*inputs), work(*inputs)) else None
             except RuntimeError:  # out of memory, or a library that cannot be captured: it works without
-                entry.refused = True
+                pass
+            entry.refused = entry.graph is None
         return entry.graph
 
     def _has_room(self, entry: _Entry) -> bool:
@@ -127,7 +131,8 @@ class CudaGraphs:
         self._done = torch.cuda.Event()
 
     def __call__(self, work: Work, inputs: tuple[Tensor, ...]) -> Work:
-        own = tuple(x.clone() for x in inputs)
+        # Not the values of `inputs`: if any of them went into the graph, its trial with them would not tell.
+        own = tuple(torch.zeros_like(x) for x in inputs)
         device = inputs[0].device
         with torch.cuda.device(device):
             stream, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
@@ -157,3 +162,13 @@ class CudaGraphs:
 def cloned(result: Any) -> Any:
     """Of a work's result."""
     return result.clone() if isinstance(result, Tensor) else tuple(x.clone() for x in result)
+
+
+def _agree(found: Any, wanted: Any) -> bool:
+    """Whether two results are equal: to the bit where they are exact, integers and float64; nearly otherwise."""
+    if not isinstance(wanted, Tensor):
+        return all(_agree(one, other) for one, other in zip(found, wanted, strict=True))
+    if wanted.dtype == torch.float64 or not wanted.is_floating_point():
+        return torch.equal(found, wanted)
+    found, wanted = found.float(), wanted.float()
+    return bool((found - wanted).norm() <= _TOLERANCE * wanted.norm())  # not so if there is a NaN
