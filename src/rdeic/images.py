@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -60,6 +61,12 @@ _UNROTATE = {
 }
 _EXIF_ORIENTATION = 0x0112
 _pillow_limit = threading.Lock()
+if hasattr(os, "register_at_fork"):  # no child inherits it while another thread holds it
+    os.register_at_fork(
+        before=_pillow_limit.acquire,
+        after_in_parent=_pillow_limit.release,
+        after_in_child=_pillow_limit.release,
+    )
 
 
 def read(source: Source, max_pixels: int = MAX_PIXELS, background: str | None = None) -> Picture:
