@@ -25,6 +25,7 @@ class Goal(NamedTuple):
     bpp: float | None
     max_bytes: int | None
     seed: int
+    scale: bool  # whether the picture may be stored smaller
 
 
 class Keep(NamedTuple):
@@ -87,6 +88,7 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
             options.verify,
             described,
             options.max_pixels,
+            goal.scale,
         )
         verified = "  verified" if options.verify else ""
         return (

@@ -17,6 +17,12 @@ VERIFY = (
 )
 
 
+SCALE = (
+    "Whether --bpp and --bytes may store the picture smaller, where that looks better or nothing else is small enough; "
+    "it is restored at its own size. --no-scale refuses instead."
+)
+
+
 class Format(enum.StrEnum):
     """Kinds of picture files that can be written."""
 
@@ -44,6 +50,7 @@ def compress(
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the decoder's noise; 0 is free.")
     ] = 0,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    scale: Annotated[bool, typer.Option("--scale/--no-scale", help=SCALE)] = True,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=VERIFY)] = None,
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Keep date, camera, comment and the colour profile's name.")
@@ -62,7 +69,7 @@ def compress(
         raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
     from rdeic.cli import coding
 
-    goal, keep = coding.Goal(quality, bpp, max_bytes, seed), coding.Keep(metadata, location)
+    goal, keep = coding.Goal(quality, bpp, max_bytes, seed, scale), coding.Keep(metadata, location)
     options = coding.CompressOptions(out, goal, model, device, verify, background, keep, max_pixels, force)
     coding.compress(inputs, options)
 
