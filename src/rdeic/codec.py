@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,6 @@ from rdeic import (
     limits,
     metadata,
     payload,
-    rate,
     registry,
     scaling,
     sources,
@@ -36,11 +35,10 @@ from rdeic import (
 from rdeic.arguments import PathLike
 from rdeic.config import ModelConfig
 from rdeic.container import Header, Section
-from rdeic.encoder import MAX_QUALITY_BYTE, Encoder, Loaded, Rates, Stamp
+from rdeic.encoder import MAX_QUALITY_BYTE, Encoder, Goal, Loaded, Rates, Stamp
 from rdeic.errors import ConfigError, ImageError, ModelMismatchError
 from rdeic.info import Blob, parse, read_blob
 from rdeic.metadata import Metadata
-from rdeic.rate import FULL_SIZE
 from rdeic.sources import Source
 from rdeic.stored_size import Size
 from rdeic.types import CodedLatent
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
     from rdeic.model import Rdeic
 
 DEFAULT_MODEL = "mini"
-DEFAULT_QUALITY = 50.0
 MAX_DETAIL = 10.0
 _MAX_SEED = 2**32 - 1
 _SEARCH = 8  # trials of it
@@ -76,15 +73,6 @@ def load_for(blob: Blob, device: str | torch.device | None = None) -> Codec:
         if wanted in map(registry.fingerprint, registry.rates(candidate.folder)):
             return Codec(candidate.folder, device)
     raise _mismatch(wanted)
-
-
-class Goal(NamedTuple):
-    """How large a file is to be; at most one is not None."""
-
-    quality: float | None  # 0..100
-    bpp: float | None
-    max_bytes: int | None
-    scale: bool  # whether the picture may be stored smaller
 
 
 class Codec:
@@ -147,9 +135,9 @@ class Codec:
             raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
         # Outside of `coding`: a read may take for ever, of a pipe for instance.
         picture = images.read(sources.picture(image), arguments.whole("max_pixels", max_pixels, 1))
-        with forks.coding():
+        with forks.coding(), limits.enough_memory(picture.shape[1], picture.shape[0]):
             encoder = Encoder(picture, Rates(self.config, self._highest, self._load), stamp)
-            blob = self._meet(goal, encoder)
+            blob = encoder.meet(goal)
             if self._verifies_cheaply(len(encoder.trials)) if checked is None else checked:
                 verification.verify(encoder.trials[blob])
         return blob
@@ -176,7 +164,7 @@ class Codec:
             steps = arguments.whole("steps", steps, 1, self.config.diffusion.relay_start)
         file, described = parse(blob, read_blob(blob), arguments.whole("max_pixels", max_pixels, 1))
         with forks.coding():
-            picture = self._restore(file, detail, steps)
+            picture = self._decode(file, detail, steps)
         if described is not None and (restored := exif.to_bytes(described)):
             picture.info["exif"] = restored
         return picture
@@ -185,24 +173,7 @@ class Codec:
         """Whether files with that fingerprint (hex) are of this model, at one of its rates. Raises ConfigError."""
         return fingerprint in (registry.fingerprint(folder).hex() for folder in self._rates)
 
-    def _meet(self, goal: Goal, encoder: Encoder) -> bytes:
-        """The file that `goal` asks for. Raises RateError, and what the encoder raises."""
-        size = encoder.size
-        pixels = size.width * size.height
-        target = goal.max_bytes if goal.bpp is None else goal.bpp * pixels / 8
-        scales = FULL_SIZE
-        if goal.scale and target is not None:
-            scales = scaling.scales(size, target, self.config)
-        else:
-            limits.check_memory(*size, self.config)
-        if goal.bpp is not None:
-            return rate.closest_scaled(encoder.file, scales, self._highest, goal.bpp, pixels)
-        if goal.max_bytes is not None:
-            return rate.largest_within_scaled(encoder.file, scales, self._highest, goal.max_bytes)
-        quality = DEFAULT_QUALITY if goal.quality is None else goal.quality
-        return encoder.file(1, round(quality * self._highest / 100))
-
-    def _restore(self, file: container.RdeicFile, detail: float, steps: int | None) -> Image.Image:
+    def _decode(self, file: container.RdeicFile, detail: float, steps: int | None) -> Image.Image:
         header = file.header
         model = self._load_for(header.fingerprint)
         if steps is None:

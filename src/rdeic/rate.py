@@ -72,9 +72,11 @@ def largest_within(make: Make, highest: int, max_bytes: int) -> bytes:
 
 def largest_within_scaled(make: MakeAt, scales: Scales, highest: int, max_bytes: int) -> bytes:
     """`largest_within` at the preferred scale, or at a smaller one if it must be, a larger one if there is room."""
-    found = _search(
-        lambda factor: _within(lambda level: make(factor, level), highest, max_bytes), scales, max_bytes
-    )
+
+    def find(factor: int) -> _Found:
+        return _within(lambda level: make(factor, level), highest, max_bytes, factor == scales.factors[-1])
+
+    found = _search(find, scales, max_bytes)
     if found.file is not None:
         return found.file
     raise RateError(
@@ -116,13 +118,14 @@ def _closest(make: Make, highest: int, target: float) -> _Found:
     return _Found(min(tried.values(), key=lambda file: abs(len(file) - target)), excess, sizes)
 
 
-def _within(make: Make, highest: int, max_bytes: int) -> _Found:
+def _within(make: Make, highest: int, max_bytes: int, last: bool) -> _Found:
+    """`last`: there is no smaller scale to go to, so a few more levels are worth a try."""
     tried = {0: make(0)}
     if len(tried[0]) <= max_bytes:
         tried[highest] = make(highest)
         if len(tried[highest]) > max_bytes:
             _bisect(make, tried, 0, highest, max_bytes)
-    elif len(tried[0]) <= max_bytes * (1 + TOLERANCE):
+    elif last:
         tried |= {level: make(level) for level in range(1, min(_EDGE, highest) + 1)}
     sizes = tuple(len(file) for file in tried.values())
     fitting = [level for level, file in tried.items() if len(file) <= max_bytes]
