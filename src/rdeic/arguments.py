@@ -29,8 +29,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 PathLike: TypeAlias = str | os.PathLike[str]
 
 
-def whole(name: str, value: Any, low: int, high: float = math.inf) -> int:
-    """A whole number within `low`..`high`. Raises ConfigError."""
+def whole(name: str, value: Any, low: int, high: float = math.inf, said: str = "{name} {number} is") -> int:
+    """A whole number within `low`..`high`. Raises ConfigError, which begins as `said`."""
     number = _number(name, value)
     if isinstance(number, float):
         if not number.is_integer():  # nor are nan and inf
@@ -38,7 +38,7 @@ def whole(name: str, value: Any, low: int, high: float = math.inf) -> int:
         number = int(number)
     if not low <= number <= high:
         reach = f"within {low}..{high}" if math.isfinite(high) else f"{low} or more"
-        raise ConfigError(f"{name} {_short(number)} is not {reach}")
+        raise ConfigError(f"{said.format(name=name, number=_short(number))} not {reach}")
     return number
 
 

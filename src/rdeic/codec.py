@@ -161,7 +161,8 @@ class Codec:
         """
         detail = arguments.real("detail", detail, 0, MAX_DETAIL)
         if steps is not None:
-            steps = arguments.whole("steps", steps, 1, self.config.diffusion.relay_start)
+            most = self.config.diffusion.relay_start
+            steps = arguments.whole("steps", steps, 1, most, "{number} {name} are")
         file, described = parse(blob, read_blob(blob), arguments.whole("max_pixels", max_pixels, 1))
         with forks.coding():
             picture = self._decode(file, detail, steps)
