@@ -85,7 +85,10 @@ def largest_within_scaled(make: MakeAt, scales: Scales, highest: int, max_bytes:
 
 
 def _search(find: Callable[[int], _Found], scales: Scales, wanted: float) -> _Found:
-    """What the scale has that meets the wish for `wanted` bytes; where none does, what the last one tried has."""
+    """What the scale has that meets the wish for `wanted` bytes; where none does, what the last one tried has.
+
+    One step at a time: all scales below the first together cost less than that one did.
+    """
     factors, place = scales
     tried: dict[int, _Found] = {}
     while True:
@@ -95,11 +98,6 @@ def _search(find: Callable[[int], _Found], scales: Scales, wanted: float) -> _Fo
             return min((found, tried[other]), key=lambda one: _distance(one, wanted))._replace(excess=0)
         if found.excess == 0 or not 0 <= other < len(factors):
             return found
-        if found.excess > 0:
-            needed = factors[place] * math.sqrt(min(found.sizes) / wanted)
-            other = next(
-                (one for one in range(other, len(factors)) if factors[one] >= needed), len(factors) - 1
-            )
         place = other
 
 
