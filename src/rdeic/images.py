@@ -60,7 +60,7 @@ _UNROTATE = {
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_ORIENTATION = 0x0112
-_pillow_limit = threading.Lock()
+_pillow_limit = threading.RLock()  # the thread that forks may hold it
 if hasattr(os, "register_at_fork"):  # no child inherits it while another thread holds it
     os.register_at_fork(
         before=_pillow_limit.acquire,
