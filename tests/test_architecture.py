@@ -17,6 +17,8 @@ ROOT = Path(rdeic.__file__).parent
 # The longest matching prefix decides.
 LAYERS = {
     "rdeic.errors": 0,
+    "rdeic.arguments": 0,
+    "rdeic.stored_size": 0,
     "rdeic.config": 0,
     "rdeic.container": 0,
     "rdeic.files": 0,
@@ -27,6 +29,7 @@ LAYERS = {
     "rdeic.types": 1,
     "rdeic.images": 1,
     "rdeic.exif": 1,
+    "rdeic.forks": 1,
     "rdeic.info": 1,
     "rdeic.limits": 1,
     "rdeic.devices": 1,
@@ -35,6 +38,8 @@ LAYERS = {
     "rdeic.rate": 1,
     "rdeic.registry": 1,
     "rdeic.threads": 1,
+    "rdeic.scaling": 1,
+    "rdeic.sources": 1,
     "rdeic.diffusion.schedule": 1,
     "rdeic.diffusion.relay": 1,
     "rdeic.diffusion": 1,
@@ -47,6 +52,7 @@ LAYERS = {
     "rdeic.foreign": 4,
     "rdeic.verification": 4,
     "rdeic.codec": 5,
+    "rdeic.encoder": 5,
     "rdeic": 5,
     "rdeic.training": 6,
     "rdeic.evaluation": 6,

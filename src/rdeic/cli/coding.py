@@ -31,6 +31,7 @@ class Goal(NamedTuple):
     bpp: float | None
     max_bytes: int | None
     seed: int
+    scale: bool  # whether the picture may be stored smaller
 
 
 class Keep(NamedTuple):
@@ -112,6 +113,7 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
             options.verify,
             described,
             options.max_pixels,
+            goal.scale,
         )
         remarks = [f"{len(blob)} bytes", f"{8 * picture[0, 0].size * len(blob) / picture.size:.4f} bpp"]
         remarks += ["verified"] if options.verify else []

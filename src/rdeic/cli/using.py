@@ -18,6 +18,10 @@ VERIFY = (
 
 
 ENCODER_PRECISION = "Half precision is quicker on a GPU and makes other files, which decode as exactly."
+SCALE = (
+    "Whether --bpp and --bytes may store the picture smaller, where that looks better or nothing else is small enough; "
+    "it is restored at its own size. --no-scale refuses instead."
+)
 
 
 class Precision(enum.StrEnum):
@@ -57,6 +61,7 @@ def compress(
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
     encoder_precision: Annotated[Precision, typer.Option(help=ENCODER_PRECISION)] = Precision.fp32,
+    scale: Annotated[bool, typer.Option("--scale/--no-scale", help=SCALE)] = True,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=VERIFY)] = None,
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Keep date, camera, comment and the colour profile's name.")
@@ -78,7 +83,7 @@ def compress(
         raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
     from rdeic.cli import coding
 
-    goal, keep = coding.Goal(quality, bpp, max_bytes, seed), coding.Keep(metadata, location)
+    goal, keep = coding.Goal(quality, bpp, max_bytes, seed, scale), coding.Keep(metadata, location)
     place = coding.Place(device, compile, encoder_precision.value)
     run = coding.RunOptions(force, preserve_times, jobs, threads)
     options = coding.CompressOptions(out, goal, model, place, verify, background, keep, max_pixels, run)

@@ -18,7 +18,7 @@ from rdeic.pictures import formats, jxl
 
 MAX_SIDE = 65_535
 _NAMES = {"HEIF": "HEIC", "JXL": "JPEG XL", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
-_pillow_limit = threading.Lock()
+_pillow_limit = threading.RLock()  # the thread that forks may hold it
 if hasattr(os, "register_at_fork"):  # no child inherits it while another thread holds it
     os.register_at_fork(
         before=_pillow_limit.acquire,
