@@ -86,7 +86,7 @@ def losses(stage: Stage, side: int, device: torch.device) -> list[StageLoss]:
         found.append(stage.batch_loss(found[0].features))
     for loss in found:
         loss.total.backward()
-    stage.after_step()
+    stage.after_step(lambda value: value)
     return found
 
 
