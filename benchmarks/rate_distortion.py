@@ -217,7 +217,7 @@ def run(arguments: argparse.Namespace) -> None:
     goals = [Goal(f"q{value:g}", quality=value) for value in arguments.qualities]
     goals += [Goal(f"{value:g} bpp", bpp=value) for value in arguments.bpps]
     goals += [Goal(f"{value:.0f} bytes", max_bytes=round(value)) for value in arguments.byte_limits]
-    codec = rdeic.load(arguments.model, arguments.device)
+    codec = rdeic.load(arguments.model, arguments.device, encoder_precision=arguments.encoder_precision)
     codec.decompress(codec.compress(np.zeros((64, 64, 3), np.uint8)))  # loads the model: no part of any time
     judges = metrics.load(arguments.metrics, arguments.perceptual, arguments.device)
     missing = [f"not measured: {one.metric} ({one.reason})" for one in judges.unavailable]
@@ -258,6 +258,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("dataset", type=Path, metavar="DATASET_DIR")
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--device")
+    options.add_argument("--encoder-precision", default="fp32", metavar="fp32|bf16|fp16")
     options.add_argument("--qualities", type=numbers, default="0,25,50,75,100", metavar="Q,Q,...")
     options.add_argument("--bpps", type=numbers, default="", metavar="B,B,...", help="wanted bits per pixel")
     options.add_argument("--byte-limits", type=numbers, default="", metavar="N,N,...")

@@ -40,6 +40,7 @@ CONFIG = TrainConfig(
     ema_decay=0.9,
     precision="fp32",
     checkpoint_activations=False,
+    compile=False,
     seed=3,
     threads=0,
     cache_mb=100,
@@ -73,12 +74,19 @@ CONFIG = TrainConfig(
 )
 
 
+class Convolution(nn.Conv2d):
+    """One that torch.compile takes for a network of ours: those of torch itself it passes over."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input)
+
+
 class Denoising:
     """The smallest real stage: a frozen and a trained convolution that remove noise."""
 
     def __init__(self, poison_at: int = -1, interrupt_at: int = -1) -> None:
         torch.manual_seed(0)
-        self.frozen, self.trained = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
+        self.frozen, self.trained = Convolution(3, 4, 3, padding=1), Convolution(4, 3, 3, padding=1)
         self.model = nn.ModuleList([self.frozen, self.trained])
         self.model.register_buffer("seen", torch.zeros(()))
         self.steps, self.poison_at, self.interrupt_at = 0, poison_at, interrupt_at
@@ -86,6 +94,9 @@ class Denoising:
 
     def trainable(self) -> list[nn.Parameter]:
         return list(self.trained.parameters())
+
+    def networks(self) -> list[nn.Module]:
+        return [self.frozen, self.trained]
 
     def paced(self) -> list[Paced]:
         return []

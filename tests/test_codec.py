@@ -66,7 +66,7 @@ def test_all_kinds_of_sources_give_the_same_file(tiny: Codec, photo: images.Pict
 def test_header_says_what_was_asked(tiny: Codec, tiny_folder: Path, photo: images.Picture) -> None:
     blob = tiny.compress(photo, quality=20, seed=77)
     info = rdeic.inspect(blob)
-    assert info == (130, 96, 20.0, 2, 77, registry.fingerprint(tiny_folder).hex(), len(blob), None)
+    assert info == (130, 96, 20.0, 2, 77, registry.fingerprint(tiny_folder).hex(), len(blob), None, 130, 96)
     assert info.bpp == pytest.approx(len(blob) * 8 / (130 * 96))
     assert [container.unpack(tiny.compress(photo, quality=q)).header.quality for q in (0, 0.1, 100)] == [
         0,

@@ -154,7 +154,7 @@ def train_config(mse: float) -> TrainConfig:
         name="golden", model="golden", steps=1, minutes=0.0, batch=1, crop=64, learning_rate=1e-4, gain_lr_factor=1.0,
         weight_decay=0.0, warmup_steps=0, final_lr_fraction=1.0, clip_norm=1.0, ema_decay=0.0, precision="fp32",
         seed=0, threads=0, cache_mb=0, log_every=1, validate_every=1, validation_images=1, checkpoint_every=1,
-        keep_last=1, rounded_rate=False, train_decoder=False, perceptual="", loss=weights, accumulate=1,
+        keep_last=1, compile=False, rounded_rate=False, train_decoder=False, perceptual="", loss=weights, accumulate=1,
         checkpoint_activations=False, images_on="host", keep_best="", method=MethodConfig("relay", 300, 2, 16),
         decoder_lr_factor=1.0, features="", critic=NO_CRITIC,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ import pillow_heif
 import pillow_jxl  # noqa: F401 (registers itself)
 import pytest
 from numpy.typing import NDArray
-from picture_files import cmyk_profile, grey_profile, packed, power, rgb_profile
+from picture_files import chunk, cmyk_profile, grey_profile, packed, png, power, rgb_profile, tiff
 from PIL import Image, ImageCms
 
 from rdeic import images
 from rdeic.errors import ImageError
-from rdeic.pictures import colour, jxl
+from rdeic.pictures import colour, formats, jxl
 
 pillow_heif.register_heif_opener()
 
@@ -156,6 +157,25 @@ def test_the_size_of_jpeg_xl_is_known_before_it_is_decoded(size: tuple[int, int]
             images.read(data, max_pixels=100)
 
 
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF", "PNG"])
+def test_an_image_that_pillow_opened_is_read_the_same(kind: str) -> None:
+    if kind == "PNG":
+        header = saved(RAMP, kind)
+        data = header[:33] + chunk(b"gAMA", struct.pack(">I", 100_000)) + header[33:]
+    else:
+        data = saved(RAMP, kind)
+        at = data.index(b"colrnclx") + 8
+        data = data[:at] + struct.pack(">HH", 12, 8) + data[at + 4 :]
+    expected = images.read(data)
+    assert expected[0, 4, 0] > RAMP[0, 4, 0] + 40
+    with Image.open(io.BytesIO(data)) as opened:
+        assert np.array_equal(images.read(opened), expected)
+    with Image.open(io.BytesIO(data)) as decoded:
+        decoded.load()
+        if kind != "AVIF":  # of which Pillow keeps no numbers
+            assert np.array_equal(images.read(decoded), expected)
+
+
 # Other kinds of picture
 
 
@@ -216,6 +236,39 @@ def test_profiles_of_displays_agree_with_the_same_space_by_numbers() -> None:
         )
 
 
+LINEAR = rgb_profile((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141), power(1))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize(
+    "kind", ["png", "tiff", "big-endian tiff", "packed tiff", "tiled tiff", "tiff in planes"]
+)
+def test_all_16_bits_go_through_a_profile(kind: str, alpha: bool) -> None:
+    """Of the darkest 8-bit steps of linear light, sRGB has 13 in the first; they all count."""
+    codes = np.random.default_rng(0).integers(0, 2_000, (9, 11, 3))
+    codes[0, 0], codes[0, 1] = 0, 65_535
+    samples = np.dstack([codes, np.full((9, 11), 65_535)]) if alpha else codes
+    tags = {34_675: (7, tuple(LINEAR))}
+    if kind == "png":
+        chunks = chunk(b"iCCP", b"x\0\0" + zlib.compress(LINEAR))
+        data = png(samples, 16, 6 if alpha else 2, chunks)
+    else:
+        data = tiff(
+            samples,
+            16,
+            2,
+            order=">" if kind.startswith("big") else "<",
+            deflate=kind.startswith("packed"),
+            tile=16 if kind.startswith("tiled") else 0,
+            planar=kind.endswith("planes"),
+            extra=(2,) if alpha else None,
+            tags=tags,
+        )
+    light = codes / 65_535
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(images.read(data) - expected).max() <= 1.5
+
+
 def to_linear_p3(picture: images.Picture) -> images.Picture:
     space = colour.from_cicp(12, 4, full_range=True)
     assert space is not None
@@ -243,6 +296,13 @@ def test_frames_beyond_the_first_are_counted() -> None:
     assert images.frame_count(RAMP) == images.frame_count(b"no picture") == images.frame_count("missing") == 1
 
 
+def test_plugins_suffixes_are_known_without_them() -> None:
+    for name, plugin in formats.PLUGINS.items():
+        assert set(plugin.suffixes) == {
+            s for s, kind in Image.registered_extensions().items() if kind == name
+        }
+
+
 # Reasons
 
 
@@ -252,10 +312,13 @@ def test_frames_beyond_the_first_are_counted() -> None:
         (b"%PDF-1.7\n" + bytes(99), "a PDF document"),
         (b"<svg xmlns='x'>", "an SVG drawing"),
         (b"\0\0\0\x20ftypisom" + bytes(99), "a video"),
+        (b"\0\0\0\x20ftypcrx " + bytes(99), "a camera's raw data"),
+        (b"\0\0\0\x20ftypwhat" + bytes(99), "a file of kind 'what'"),
+        (b"GIF89a", r"this GIF file cannot be read \(it is damaged or cut short\)"),
         (b"hello, this is text" * 9, "not a picture in a known format"),
         (b"\0\0\0\x1cftypavif" + bytes(16), r"this AVIF file cannot be read \(.+\)"),
         (b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 8, 8, 1, 2, 0) + bytes(99), "BMP pixel depth .2."),
-        (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(9), "this WEBP file cannot be read"),
+        (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(9), "this WebP file cannot be read"),
         (b"\xff\x0a", "damaged or truncated"),
     ],
 )

@@ -292,6 +292,28 @@ def test_damage_is_an_error_in_either_reader() -> None:
             images.read(packed[: len(packed) * 2 // 3])
 
 
+def test_tags_that_make_no_sense_are_an_error() -> None:
+    big = tiff(random(8, 1), 8, BLACK_IS_ZERO, big=True)
+    small = tiff(random(12, 3), 12, RGB, rows_per_strip=2)
+    for data, place, size in ((big, 8, 8), (small, 4, 4)):
+        for value in (0, 1, 2 ** (8 * size) - 1, 2 ** (8 * size - 1)):
+            with pytest.raises(ImageError):
+                images.read(data[:place] + value.to_bytes(size, "little") + data[place + size :])
+    for place in range(len(small) - 250, len(small)):
+        for value in (0, 1, 255):
+            try:
+                images.read(small[:place] + bytes([value]) + small[place + 1 :], max_pixels=10_000)
+            except ImageError:
+                continue
+
+
+def test_a_strip_cannot_unpack_to_more_than_its_size() -> None:
+    larger = np.zeros((900, 900, 1), np.int64)
+    data = tiff(larger, 12, BLACK_IS_ZERO, deflate=True, tags={256: (LONG, (9,)), 257: (LONG, (9,))})
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        images.read(data)
+
+
 def test_sizes_are_checked_before_anything_is_read() -> None:
     data = tiff(random(12, 1), 12, BLACK_IS_ZERO)
     with pytest.raises(ImageError, match="11x13: the limit is"):

@@ -16,7 +16,7 @@ from rdeic.model import Rdeic
 from rdeic.training.config import LossWeights, TrainConfig
 from rdeic.training.latent_stages import AutoencoderStage, whiten_latents
 from rdeic.training.method import MethodConfig
-from rdeic.training.metrics import ms_ssim_each
+from rdeic.training.metrics import ms_ssim, ms_ssim_each
 from rdeic.training.noise import Noise
 from rdeic.training.relay_stages import Distortion, IndependentStage
 from rdeic.training.stages import build_stage
@@ -56,6 +56,7 @@ def config(train_decoder: bool = False) -> TrainConfig:
         ema_decay=0.9,
         precision="fp32",
         checkpoint_activations=False,
+        compile=False,
         seed=0,
         threads=0,
         cache_mb=1,
@@ -280,6 +281,23 @@ def test_the_autoencoder_stage_ends_by_whitening_what_it_saw_last() -> None:
     stage.finish(iter([x]))
     spread = model.autoencoder.encode(x).mean.std(dim=(0, 2, 3))
     torch.testing.assert_close(spread, torch.ones(4), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("size", [(192, 256), (173, 166)], ids=["even", "odd"])
+def test_ms_ssim_and_its_gradient_are_those_of_the_reference(size: tuple[int, int]) -> None:
+    reference = pytest.importorskip("pytorch_msssim")
+    x = pictures(256)[..., : size[0], : size[1]].float() / 127.5
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    x_hat = (0.9 * x + 0.1 * noise + 0.05).requires_grad_(True)
+    wanted = reference.ms_ssim(x_hat, x, data_range=2.0, size_average=False)
+    found = ms_ssim_each(x_hat, x, 2.0)
+    assert wanted.min().item() > 0.3 and wanted.max().item() < 0.999
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
+    ours, theirs = (torch.autograd.grad(value.sum(), x_hat)[0] for value in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+    whole = [(v.detach() * 127.5).round().clamp(0, 255) for v in (x_hat, x)]
+    of_8_bit = float(reference.ms_ssim(*whole, data_range=255.0))
+    assert ms_ssim(x_hat.detach() - 1, x - 1) == pytest.approx(of_8_bit, rel=1e-5)
 
 
 def test_ms_ssim_is_of_full_precision_under_autocast() -> None:

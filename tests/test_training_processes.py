@@ -29,7 +29,7 @@ CONFIG = TrainConfig(
     name="tiny", model="", steps=20, minutes=0.0, batch=8, accumulate=1, crop=64, learning_rate=1e-3,
     gain_lr_factor=1.0, weight_decay=0.01,
     warmup_steps=4, final_lr_fraction=0.1, clip_norm=1.0, ema_decay=0.9, precision="fp32",
-    checkpoint_activations=False, seed=3, threads=1, cache_mb=100, images_on="host", log_every=1,
+    checkpoint_activations=False, compile=False, seed=3, threads=1, cache_mb=100, images_on="host", log_every=1,
     validate_every=10, validation_images=3, checkpoint_every=10, keep_last=2, keep_best="", rounded_rate=False,
     train_decoder=False, decoder_lr_factor=1.0, features="", perceptual="",
     loss=LossWeights(

@@ -3,8 +3,11 @@
 Training, encoding and decoding differ only in the function that turns entropy parameters into y_hat:
 
     training   y_hat = round(y - mu) + mu, straight-through; the parameters are kept for the rate
-    encoding   the same rounding; symbols go to the range coder
-    decoding   symbols come from the range coder
+    encoding   the same rounding; symbols go to the range coder, all together when the walk is over
+    decoding   symbols come from the range coder, which each pass has to wait for
+
+What a pass computes before it meets that function depends on tensors alone, so a Runner may send it to a GPU as one
+graph.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdeic.config import CompressionConfig
@@ -22,8 +24,10 @@ from rdeic.entropy import tables
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
 from rdeic.nn.codebook import Codebook
 from rdeic.nn.context import Checkerboard, Half, SliceContext, checkerboard, context_model
+from rdeic.nn.graphs import Runner, eager
 from rdeic.nn.quality import QualityTable
 from rdeic.nn.rate import round_straight_through
+from rdeic.nn.transfer import to_device, to_host
 from rdeic.nn.transforms import hyper_synthesis
 from rdeic.types import EntropyParams
 
@@ -37,6 +41,11 @@ class Pass(NamedTuple):
 
 
 Quantise = Callable[[Pass], Tensor]  # -> y_hat (B, c, 1, P)
+Runners = Callable[[int, str], Runner]  # of a slice's number and the half's name
+
+
+def _all_eager(number: int, half: str) -> Runner:
+    return eager
 
 
 class EntropyModel(nn.Module):
@@ -57,40 +66,65 @@ class EntropyModel(nn.Module):
             z_q = z_q + self.hyper_quality(quality)
         return self.hyper_synthesis(z_q)
 
-    def walk(self, hyper: Tensor, quantise: Quantise) -> Tensor:
+    def walk(self, hyper: Tensor, quantise: Quantise, runners: Runners = _all_eager) -> Tensor:
         """Visit all slices in coding order -> y_hat (B, M, h, w)."""
         board = checkerboard(hyper.shape[2], hyper.shape[3], hyper.device)
         halves = (board.anchors.take(hyper), board.non_anchors.take(hyper))
         decoded: list[Tensor] = []
         first = 0
-        for count, context in zip(self.slices, self.context, strict=True):
+        for number, (count, context) in enumerate(zip(self.slices, self.context, strict=True)):
             channels = slice(first, first + count)
             assert isinstance(context, SliceContext)  # a ModuleList does not say of what
-            decoded.append(_walk_slice(context, board, halves, decoded, channels, quantise))
+            walked = _Slice(context, board, channels)
+            y_hat, *channel = _visit_anchors(walked, halves[0], decoded, quantise, runners(number, "anchors"))
+            decoded.append(
+                _visit_non_anchors(walked, halves[1], y_hat, channel, quantise, runners(number, "others"))
+            )
             first += count
         return torch.cat(decoded, dim=1)
 
+    def pass_sizes(self, height: int, width: int) -> list[int]:
+        """How many symbols each pass of a y (1, M, height, width) has, in coding order."""
+        anchors = height * width // 2
+        return [count * half for count in self.slices for half in (anchors, height * width - anchors)]
 
-def _walk_slice(
-    context: SliceContext,
-    board: Checkerboard,
-    hyper: tuple[Tensor, Tensor],
-    decoded: list[Tensor],
-    channels: slice,
-    quantise: Quantise,
+
+class _Slice(NamedTuple):
+    context: SliceContext
+    board: Checkerboard
+    channels: slice
+
+
+def _visit_anchors(
+    walked: _Slice, hyper: Tensor, decoded: list[Tensor], quantise: Quantise, run: Runner
+) -> tuple[Tensor, ...]:
+    """-> y_hat (B, c, h, w) at the anchors, and what the slices before tell of this one, if there are any."""
+    context, anchors = walked.context, walked.board.anchors
+
+    def compute(hyper: Tensor, *before: Tensor) -> tuple[Tensor, ...]:
+        channel = context.channel_context(list(before))
+        if channel is None:
+            return context.anchor(hyper, None)
+        return (*context.anchor(hyper, anchors.take(channel)), channel)
+
+    mu, sigma, *channel = run(compute, hyper, *decoded)
+    y_hat = quantise(Pass(walked.channels, anchors, EntropyParams(mu=mu, sigma=sigma)))
+    return (anchors.spread(y_hat), *channel)
+
+
+def _visit_non_anchors(
+    walked: _Slice, hyper: Tensor, y_hat: Tensor, channel: list[Tensor], quantise: Quantise, run: Runner
 ) -> Tensor:
-    """-> y_hat (B, c, h, w) of one slice; `hyper` at the anchors and at the non-anchors."""
-    channel = context.channel_context(decoded)
+    """-> y_hat (B, c, h, w) of the whole slice."""
+    context, non_anchors = walked.context, walked.board.non_anchors
 
-    def known(half: Half) -> Tensor | None:
-        return None if channel is None else half.take(channel)
+    def compute(hyper: Tensor, y_hat: Tensor, *channel: Tensor) -> tuple[Tensor, ...]:
+        local = non_anchors.take(context.local(y_hat))
+        return context.non_anchor(hyper, non_anchors.take(channel[0]) if channel else None, local)
 
-    anchors, non_anchors = board
-    params = context.anchor(hyper[0], known(anchors))
-    y_hat = anchors.spread(quantise(Pass(channels, anchors, params)))
-    local = non_anchors.take(context.local(y_hat))
-    params = context.non_anchor(hyper[1], known(non_anchors), local)
-    return y_hat + non_anchors.spread(quantise(Pass(channels, non_anchors, params)))
+    mu, sigma = run(compute, hyper, y_hat, *channel)
+    rest = quantise(Pass(walked.channels, non_anchors, EntropyParams(mu=mu, sigma=sigma)))
+    return y_hat + non_anchors.spread(rest)
 
 
 class Walked(NamedTuple):
@@ -119,6 +153,40 @@ def _whole(halves: list[Tensor]) -> Tensor:
     return torch.cat([anchors + non_anchors for anchors, non_anchors in pairs], dim=1)
 
 
+class Symbols(NamedTuple):
+    """y as integers, on the device."""
+
+    coded: Tensor  # (2, n) float64: symbols and sigmas in coding order: pass, channel, row, column
+    y_hat: Tensor  # (1, M, h, w) float64, what `decode_y` must find
+
+
+def symbols_of(exact: EntropyModel, y: Tensor, hyper: Tensor) -> Symbols:
+    """The encoder's walk: y (1, M, h, w), and the exact_copy and its hyper feature. Waits for nothing."""
+    symbols: list[Tensor] = []
+    sigmas: list[Tensor] = []
+
+    def visit(step: Pass) -> Tensor:
+        rounded = (step.half.take(y[:, step.channels]) - step.params.mu).round()
+        symbols.append(rounded.flatten())
+        sigmas.append(step.params.sigma.flatten())
+        return rounded + step.params.mu
+
+    y_hat = exact.walk(hyper, visit)
+    return Symbols(torch.cat(symbols + sigmas).view(2, -1), y_hat)
+
+
+def encode_symbols(exact: EntropyModel, found: Symbols) -> bytes:
+    """The range coder's part of the encoder."""
+    symbols, sigmas = to_host(found.coded)
+    coder = SymbolEncoder()
+    integers, scales = symbols.astype(np.int32), tables.scale_index(sigmas)
+    end = 0
+    for size in exact.pass_sizes(*found.y_hat.shape[2:]):
+        start, end = end, end + size
+        coder.encode(integers[start:end], scales[start:end])
+    return coder.finish()
+
+
 class EncodedY(NamedTuple):
     """y as bits."""
 
@@ -133,37 +201,22 @@ def encode_y(exact: EntropyModel, y: Tensor, hyper: Tensor) -> bytes:
 
 def encode_with_y_hat(exact: EntropyModel, y: Tensor, hyper: Tensor) -> EncodedY:
     """`encode_y`, for those who want to compare."""
-    coder = SymbolEncoder()
-
-    def visit(step: Pass) -> Tensor:
-        symbols = (step.half.take(y[:, step.channels]) - step.params.mu).round()
-        coder.encode(_numbers(symbols).astype(np.int32), _scale_indexes(step))
-        return symbols + step.params.mu
-
-    y_hat = exact.walk(hyper, visit)
-    return EncodedY(coder.finish(), y_hat)
+    found = symbols_of(exact, y, hyper)
+    return EncodedY(encode_symbols(exact, found), found.y_hat)
 
 
-def decode_y(exact: EntropyModel, stream: bytes, hyper: Tensor) -> Tensor:
-    """Inverse of `encode_y`: bits -> y_hat (1, M, h, w) float64, exactly the encoder's.
+def decode_y(exact: EntropyModel, stream: bytes, hyper: Tensor, runners: Runners = _all_eager) -> Tensor:
+    """Inverse of `encode_y`: bits -> y_hat (1, M, h, w) float64, exactly the encoder's. Waits once a pass.
 
     Raises FileFormatError when the stream does not end where the symbols do.
     """
     coder = SymbolDecoder(stream)
 
     def visit(step: Pass) -> Tensor:
-        mu = step.params.mu
-        return torch.from_numpy(coder.decode(_scale_indexes(step))).to(mu).view_as(mu) + mu
+        mu, sigma = step.params
+        symbols = coder.decode(tables.scale_index(to_host(sigma.flatten())))
+        return to_device(symbols, mu).view_as(mu) + mu
 
-    y_hat = exact.walk(hyper, visit)
+    y_hat = exact.walk(hyper, visit, runners)
     coder.finish()
     return y_hat
-
-
-def _scale_indexes(step: Pass) -> NDArray[np.int64]:
-    return tables.scale_index(_numbers(step.params.sigma))
-
-
-def _numbers(x: Tensor) -> NDArray[np.float64]:
-    """(1, c, 1, P) in coding order: channel, row, column."""
-    return x.flatten().cpu().numpy()

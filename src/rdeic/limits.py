@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 from rdeic.config import ModelConfig
@@ -13,6 +12,8 @@ from rdeic.errors import FileFormatError, ImageError
 MAX_FILE_STEPS = 50  # denoising steps that a file may ask for by itself
 _LIVE = 4  # tensors of D's finest level that exist at the same time, at the least
 _FLOAT_BYTES = 4
+# torch has an error class of its own for few allocators; the others raise RuntimeError like anything else.
+_EXHAUSTED = re.compile("DefaultCPUAllocator|out of memory|ALLOC_FAILED")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -40,18 +41,9 @@ def check_memory(width: int, height: int, config: ModelConfig) -> None:
         )
 
 
-@contextlib.contextmanager
-def enough_memory(width: int, height: int) -> Iterator[None]:
-    """Turns running out of memory into an error that says so."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # torch has an error class of its own for GPUs only; on the CPU it is a RuntimeError like any other
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise ImageError(
-            f"not enough memory for a picture of {width}x{height}; scale it down or cut it up"
-        ) from error
+def exhausted(error: Exception) -> bool:
+    """Whether `error` says that the memory of the machine or of a device has run out."""
+    return isinstance(error, MemoryError) or bool(_EXHAUSTED.search(str(error)))
 
 
 def _least_bytes(width: int, height: int, config: ModelConfig) -> int:

@@ -6,29 +6,35 @@ z_N = sqrt(ab_N) z_c + sqrt(1 - ab_N) eps --L steps of eps_theta--> z0_hat --D--
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rdeic.config import ModelConfig
+from rdeic.devices import exact_home
 from rdeic.diffusion.relay import diffuse, guide_detail
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import RELAY_DDPM, Sampler, alpha_bars, spaced_schedule, spaced_steps
-from rdeic.latent_codec import EntropyModel, decode_y, encode_with_y_hat, quantise_all
+from rdeic.latent_codec import EntropyModel, Symbols, decode_y, encode_symbols, quantise_all, symbols_of
 from rdeic.nn.autoencoder import Autoencoder
 from rdeic.nn.blocks import CrossAttention, conv3x3
 from rdeic.nn.control import ControlNetwork
 from rdeic.nn.exact import exact_copy
+from rdeic.nn.graphs import Capture, GraphCache, Runner, eager
 from rdeic.nn.quality import QualityTable
 from rdeic.nn.rate import bits
+from rdeic.nn.transfer import to_host
 from rdeic.nn.transforms import analysis, hyper_analysis, synthesis
 from rdeic.nn.unet import UNet
 from rdeic.types import CodedLatent, Compressed, CompressedFeatures, Encoding
 
 CONTEXT_TOKENS = 77  # of the text encoder; the context is that of the empty prompt, a constant
 QUALITY_STEPS = 255  # quality travels as one byte
+GRAPH_PIXELS = (
+    1 << 20
+)  # of a picture; with more, arithmetic takes longer than launches, and a graph much memory
 
 
 class Compression(nn.Module):
@@ -95,16 +101,18 @@ class Rdeic(nn.Module):
         self.register_buffer("context", torch.zeros(1, CONTEXT_TOKENS, text) if text else None)
         # Empty until `prepare`. In a tuple: no part of the state, never cast with the rest.
         self._exact: tuple[EntropyModel, ...] = ()
+        self._graphs: GraphCache | None = None
 
     def prepare(self) -> Rdeic:
         """Freeze for inference and derive from the weights what it needs, until they may change.
 
-        That is the exact coding networks and the keys and values of the text context. `train` and `load_state_dict`
-        drop them.
+        That is the exact coding networks, on the CPU where the weights' device has no float64, and the keys and values
+        of the text context. `train` and `load_state_dict` drop them.
         """
         self.eval().requires_grad_(False)
         self._fix_context(self.context)
-        self._exact = (exact_copy(self.compression.entropy),)
+        weight = self.compression.to_latent.weight
+        self._exact = (exact_copy(self.compression.entropy, exact_home(weight.device)),)
         return self
 
     def train(self, mode: bool = True) -> Rdeic:
@@ -121,22 +129,44 @@ class Rdeic(nn.Module):
     def _outdate(self) -> None:
         self._fix_context(None)
         self._exact = ()
+        self._graphs = None
+
+    def use_graphs(self, capture: Capture, at_once: bool) -> Rdeic:
+        """Run E with g_a, denoising steps and D as graphs, in inference mode; see GraphCache.
+
+        From then on weights must stay where they are; `stop_graphs`, `train` and `load_state_dict` end it.
+        """
+        self._graphs = GraphCache(capture, at_once)
+        return self
+
+    def stop_graphs(self) -> None:
+        """Everything runs as it is, from now on."""
+        self._graphs = None
+
+    def _runner(self, *key: Hashable, pixels: int) -> Runner:
+        """For one part of one picture of so many pixels."""
+        if self._graphs is None or pixels > GRAPH_PIXELS or not torch.is_inference_mode_enabled():
+            return eager
+        return self._graphs.visit(*key)
 
     def _fix_context(self, context: Tensor | None) -> None:
         for layer in self.modules():
             if isinstance(layer, CrossAttention):
                 layer.fix_context(context)
 
-    def set_precision(self, dtype: torch.dtype) -> Rdeic:
+    def set_precision(self, dtype: torch.dtype, analysis: torch.dtype = torch.float32) -> Rdeic:
         """Compute in `dtype` what comes after the bits and costs most: noise estimator, control network, D.
 
         What makes and reads bits stays float32: a file must not depend on it, and the exact coding networks are
         derived from those weights. So do the time embedding and all arithmetic of the sampler. Norms and attention
-        sum up in float32 by themselves.
+        sum up in float32 by themselves. E up to its feature may be in another precision, `analysis`: it chooses y,
+        and with it another file, but whatever y it chooses comes back exactly.
         """
         autoencoder = self.autoencoder
         for part in (self.unet, self.control, autoencoder.post_quant_conv, autoencoder.decoder):
             part.to(dtype)
+        for layer in autoencoder.encoder.feature_layers():
+            layer.to(analysis)
         for encoder in (self.unet.encoder, self.control.encoder):
             encoder.time_embed.float()
         return self
@@ -146,11 +176,18 @@ class Rdeic(nn.Module):
         """See `set_precision`."""
         return self.unet.conv_out.weight.dtype
 
+    @property
+    def analysis_precision(self) -> torch.dtype:
+        """See `set_precision`."""
+        first = next(self.autoencoder.encoder.feature_layers()[0].parameters())
+        return first.dtype
+
     # -- picture -> bits
 
     def analyse(self, x: Tensor) -> Tensor:
         """(1, 3, H, W) in [-1, 1], sides multiples of the hyper stride -> y (1, M, H/16, W/16), before any gain."""
-        return self.compression.g_a(self.autoencoder.feature(x))
+        run = self._runner("analyse", x.shape, x.dtype, pixels=self._pixels(x, 1))
+        return run(lambda x: self.compression.g_a(self.autoencoder.feature(x)), x)
 
     def encode(self, y: Tensor, quality: int) -> CodedLatent:
         """y from `analyse`, quality byte 0..255 -> hyper indices and y stream."""
@@ -158,23 +195,49 @@ class Rdeic(nn.Module):
 
     def encode_with_y_hat(self, y: Tensor, quality: int) -> Encoding:
         """`encode`, for those who want to compare."""
-        scaled = self.compression.scale_y(y, self._level(quality))
-        indices = self.compression.entropy.codebook.nearest(self.compression.h_a(scaled))
-        hyper = self._hyper(indices, quality)
-        stream, y_hat = encode_with_y_hat(self.exact, scaled.double(), hyper)
-        return Encoding(CodedLatent(indices[0].cpu().numpy(), stream), y_hat)
+        exact, compression = self.exact, self.compression
+
+        def compute(y: Tensor, level: Tensor, exact_level: Tensor) -> tuple[Tensor, ...]:
+            scaled = compression.scale_y(y, level)
+            indices = compression.entropy.codebook.nearest(compression.h_a(scaled))
+            hyper = exact.hyper(exact.codebook.lookup(indices.to(exact_level.device)), exact_level)
+            return (indices, *symbols_of(exact, scaled.to(hyper.device).double(), hyper))
+
+        run = self._runner("symbols", y.shape, y.dtype, pixels=self._pixels(y, self.config.y_stride))
+        indices, *symbols = run(compute, y, self._level(quality), self._exact_level(quality))
+        found = Symbols(*symbols)
+        return Encoding(CodedLatent(to_host(indices[0]), encode_symbols(exact, found)), found.y_hat)
 
     # -- bits -> picture
 
     def decode(self, coded: CodedLatent, quality: int) -> CompressedFeatures:
         """Inverse of `encode` -> guide and z_c. Raises FileFormatError for a stream that does not fit."""
         level = self._level(quality)
-        return self.compression.features(self.decode_y_hat(coded, quality).to(level.dtype), level)
+        y_hat = self.decode_y_hat(coded, quality).to(level.dtype).to(level.device)
+        run = self._runner(
+            "features", y_hat.shape, y_hat.dtype, pixels=self._pixels(y_hat, self.config.y_stride)
+        )
+        return CompressedFeatures(*run(self.compression.features, y_hat, level))
 
     def decode_y_hat(self, coded: CodedLatent, quality: int) -> Tensor:
         """The exact part of `decode`: (1, M, H/16, W/16) float64, bit for bit the encoder's."""
-        indices = torch.from_numpy(coded.hyper_indices)[None].to(self.compression.to_latent.weight.device)
-        return decode_y(self.exact, coded.y_stream, self._hyper(indices, quality))
+        indices = torch.from_numpy(coded.hyper_indices)[None]
+        pixels = self._pixels(indices[None], self.config.hyper_stride)
+
+        def runners(number: int, half: str) -> Runner:
+            return self._runner("pass", number, half, indices.shape, pixels=pixels)
+
+        return decode_y(self.exact, coded.y_stream, self.exact_hyper(indices, quality), runners)
+
+    def exact_hyper(self, indices: Tensor, quality: int) -> Tensor:
+        """Hyper indices (1, H/64, W/64), quality byte 0..255 -> exact hyper feature (1, 2M, H/16, W/16), float64."""
+        exact, level = self.exact, self._exact_level(quality)
+
+        def compute(indices: Tensor, level: Tensor) -> Tensor:
+            return exact.hyper(exact.codebook.lookup(indices), level)
+
+        pixels = self._pixels(indices[None], self.config.hyper_stride)
+        return self._runner("hyper", indices.shape, pixels=pixels)(compute, indices.to(level.device), level)
 
     def restore(
         self,
@@ -185,7 +248,11 @@ class Rdeic(nn.Module):
         sampler: Sampler | None = RELAY_DDPM,
     ) -> Tensor:
         """`denoise`, then D -> (B, 3, H, W), nominally in [-1, 1]."""
-        return self.autoencoder.decode(self.denoise(features, noises, steps, detail, sampler))
+        z0_hat = self.denoise(features, noises, steps, detail, sampler)
+        run = self._runner(
+            "decode", z0_hat.shape, z0_hat.dtype, pixels=self._pixels(z0_hat, self.config.autoencoder.stride)
+        )
+        return run(self.autoencoder.decode, z0_hat)
 
     def denoise(
         self,
@@ -209,8 +276,15 @@ class Rdeic(nn.Module):
         eps = next(noises)
         z_n = diffuse(features.z_c, eps, schedule[0].alpha_bar) if sampler.relay else eps
 
+        run = self._runner(
+            "step", detail, z_n.shape, z_n.dtype, pixels=self._pixels(z_n, self.config.autoencoder.stride)
+        )
+
+        def estimate(z: Tensor, t: Tensor, guide: Tensor) -> Tensor:
+            return self.predict_noise(z, t, guide, detail)
+
         def denoise(z: Tensor, t: int) -> Tensor:
-            return self.predict_noise(z, torch.full(z.shape[:1], t, device=z.device), features.guide, detail)
+            return run(estimate, z, torch.full(z.shape[:1], t, device=z.device), features.guide)
 
         return sample(denoise, z_n, schedule, sampler.rule, noises)
 
@@ -228,6 +302,10 @@ class Rdeic(nn.Module):
             return eps_theta
         return guide_detail(self.unet(z, t, context).to(z_n.dtype), eps_theta, detail)
 
+    def _pixels(self, like: Tensor, stride: int) -> int:
+        """Of a picture that has so many positions in `like` (B, C, h, w)."""
+        return like[0, 0].numel() * stride**2
+
     def _context(self, batch: int) -> Tensor | None:
         """For the networks: None where there is none, or where they know it already."""
         if self.context is None or self._exact:
@@ -242,9 +320,9 @@ class Rdeic(nn.Module):
 
     def _level(self, quality: int) -> Tensor:
         weight = self.compression.to_latent.weight
-        return torch.tensor([quality / QUALITY_STEPS], device=weight.device, dtype=weight.dtype)
+        return torch.full((1,), quality / QUALITY_STEPS, device=weight.device, dtype=weight.dtype)
 
-    def _hyper(self, indices: Tensor, quality: int) -> Tensor:
-        # Not through `_level`: the exact networks must see the same number whatever the weights' precision.
-        level = torch.tensor([quality / QUALITY_STEPS], device=indices.device, dtype=torch.float64)
-        return self.exact.hyper(self.exact.codebook.lookup(indices), level)
+    def _exact_level(self, quality: int) -> Tensor:
+        """Not through `_level`: the exact networks must see the same number whatever the weights' precision."""
+        device = self.exact.codebook.entries.device
+        return torch.full((1,), quality / QUALITY_STEPS, device=device, dtype=torch.float64)

@@ -39,7 +39,7 @@ def load() -> engine.Harness:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         codec = tiny_codec(Path(folder))
-        corpus = [*fresh(codec), *wild(codec)]
+        corpus = [*fresh(codec), *wild(codec), *stored_smaller(codec)]
     fingerprint = container.unpack(corpus[0]).header.fingerprint
     corpus += [adopted(data, fingerprint) for data in engine.stored("decoder")]
     decoded = (rdeic.FileFormatError, rdeic.ModelMismatchError)
@@ -80,6 +80,18 @@ def fresh(codec: Codec) -> list[bytes]:
     ]
 
 
+def stored_smaller(codec: Codec) -> list[bytes]:
+    """The first of `fresh`, for larger pictures than they code."""
+    from rdeic import container
+
+    made = []
+    for width, height in ((65, 64), (128, 128)):
+        file = container.unpack(fresh(codec)[0])
+        header = file.header._replace(width=width, height=height, stored=file.header.coded)
+        made.append(container.pack(file._replace(header=header)))
+    return made
+
+
 def wild(codec: Codec) -> list[bytes]:
     """Valid files that no encoder would make: any index, and symbols up to the largest that can be coded."""
     import numpy as np
@@ -96,7 +108,7 @@ def wild(codec: Codec) -> list[bytes]:
         generator = torch.Generator().manual_seed(seed)
         index = torch.randint(0, CODEBOOK_SIZE, (1, 1, 1), generator=generator)
         y = (2 * torch.rand((1, 16, 4, 4), generator=generator, dtype=torch.float64) - 1) * magnitude
-        stream = encode_y(model.exact, y, model._hyper(index, template.header.quality))
+        stream = encode_y(model.exact, y, model.exact_hyper(index, template.header.quality))
         payload = indices.pack_indices(index.numpy().astype(np.int64), CODEBOOK_SIZE) + stream
         made.append(container.pack(template._replace(payload=payload)))
     return made

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from rdeic.cli.console import fail, progress
+from rdeic.cli.console import fail, progress, remark
 from rdeic.cli.inputs import gather
 from rdeic.errors import ConfigError, ImageError
 
@@ -46,6 +46,7 @@ def bench(arguments: list[str], options: BenchOptions) -> None:
     with progress(len(options.models) * len(pictures) * options.runs) as advance:
         for name in options.models:
             subject = Subject(name, options.device)
+            remark(subject.remark)
             rows += times.measure(subject, pictures, options.quality, options.steps, options.runs, advance)
     if options.as_json:
         print(

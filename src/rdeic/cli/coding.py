@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 import rdeic
 from rdeic import codec, exif, images, marks, threads
 from rdeic.cli import batch, outputs, pictures
-from rdeic.cli.console import fail
+from rdeic.cli.console import fail, remark
 from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
@@ -30,6 +31,7 @@ class Goal(NamedTuple):
     bpp: float | None
     max_bytes: int | None
     seed: int
+    scale: bool  # whether the picture may be stored smaller
 
 
 class Keep(NamedTuple):
@@ -37,6 +39,14 @@ class Keep(NamedTuple):
 
     metadata: bool
     location: bool  # together with the rest
+
+
+class Place(NamedTuple):
+    """Where and how to compute, as `codec.load` takes it."""
+
+    device: str | None
+    compile: bool | None
+    encoder_precision: str = "fp32"
 
 
 class RunOptions(NamedTuple):
@@ -54,7 +64,7 @@ class CompressOptions(NamedTuple):
     out: str | None
     goal: Goal
     model: str
-    device: str | None
+    place: Place
     verify: bool | None
     background: str | None
     keep: Keep
@@ -70,7 +80,7 @@ class DecompressOptions(NamedTuple):
     steps: int | None
     kind: str | None
     model: str | None
-    device: str | None
+    place: Place
     max_pixels: int
     run: RunOptions
 
@@ -85,13 +95,15 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
             images.parse_colour(options.background)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
-    coder = codec.load(options.model, options.device)
+    coder = codec.load(options.model, *options.place)
+    say = functools.cache(remark)  # once in a run
 
     def work(source: Source) -> tuple[bytes, str]:
         data, goal, keep = source.data, options.goal, options.keep
         picture = images.read(data, options.max_pixels, options.background)
         wanted = keep.metadata or keep.location
         described = exif.read(data, keep.location, options.max_pixels) if wanted else None
+        say(coder.remark)
         blob = coder.compress(
             picture,
             goal.quality,
@@ -101,6 +113,7 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
             options.verify,
             described,
             options.max_pixels,
+            goal.scale,
         )
         remarks = [f"{len(blob)} bytes", f"{8 * picture[0, 0].size * len(blob) / picture.size:.4f} bpp"]
         remarks += ["verified"] if options.verify else []
@@ -150,7 +163,8 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     target = Target(options.out, f".{kind}", options.run.force, options.run.preserve_times)
     own = Path(options.out or "").suffix.lower()
     outputs.check(inputs, target, (*_KINDS, own) if own and options.kind else tuple(_KINDS))
-    chosen = None if options.model is None else codec.load(options.model, options.device)
+    chosen = None if options.model is None else codec.load(options.model, *options.place)
+    say = functools.cache(remark)  # once in a run
     known: dict[str, codec.Codec] = {}  # by fingerprint, so that a batch loads each model once
     finding = threading.Lock()
 
@@ -160,11 +174,14 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
             if fingerprint not in known:
                 # Rates of one model share most of their weights, as long as it is one codec that loads them.
                 siblings = (one for one in known.values() if one.made(fingerprint))
-                known[fingerprint] = next(siblings, None) or codec.load_for(blob, options.device)
+                known[fingerprint] = next(siblings, None) or codec.load_for(
+                    blob, options.place.device, options.place.compile
+                )
             return known[fingerprint]
 
     def work(source: Source) -> tuple[bytes, str]:
         coder = chosen or coder_for(source.data)
+        say(coder.remark)
         picture = coder.decompress(source.data, options.detail, options.steps, options.max_pixels)
         return images.encode(picture, kind), f"{picture.width}x{picture.height}"
 

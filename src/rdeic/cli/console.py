@@ -41,6 +41,12 @@ def say(line: str, stream: TextIO | None) -> None:
         print(harmless(line), file=stream, flush=True)
 
 
+def remark(line: str) -> None:
+    """One line about anything else, on stderr; nothing if it is empty."""
+    if line:
+        fail(line)
+
+
 def explain(error: Exception) -> str:
     """An exception as a line for the user."""
     if isinstance(error, RdeicError):

@@ -39,11 +39,14 @@ class EvaluateOptions(NamedTuple):
 def evaluate(dataset: Path, out: Path, options: EvaluateOptions) -> None:
     """Measures and writes the report into `out`. Raises ConfigError for what makes no sense, OSError for the disk."""
     try:
+        from rdeic import devices
         from rdeic.evaluation import metrics, report, report_page, runner
         from rdeic.evaluation.types import UnavailableCodec as Missing
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error}; pip install 'rdeic[eval]'") from error
 
+    if options.device is not None:
+        devices.choose(options.device)
     found = _codecs(options)
     names = tuple(filter(None, options.metrics.split(","))) or metrics.NAMES
     if not options.metrics and options.perceptual is None:

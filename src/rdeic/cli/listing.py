@@ -45,8 +45,10 @@ def _as_json(name: str, found: Info) -> str:
 
 
 def _in_words(name: str, found: Info) -> list[str]:
+    smaller = (found.stored_width, found.stored_height) != (found.width, found.height)
+    stored = f"stored as {found.stored_width}x{found.stored_height}, " if smaller else ""
     head = (
-        f"{name}: {found.width}x{found.height}, {found.file_bytes} bytes, {found.bpp:.4f} bpp, "
+        f"{name}: {found.width}x{found.height}, {stored}{found.file_bytes} bytes, {found.bpp:.4f} bpp, "
         f"quality {found.quality:g}, steps {found.steps}, seed {found.seed}, model {found.fingerprint}"
     )
     described = found.metadata.as_dict() if found.metadata else {}

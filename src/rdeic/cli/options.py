@@ -11,3 +11,7 @@ FORCE = "Overwrite whatever is there; otherwise results made from another input,
 JOBS = "Pictures at a time; the model is loaded once."
 THREADS = "Processor threads for each picture. Default: all, shared among the jobs."
 TIMES = "Give results the time of their inputs."
+COMPILE = (
+    "On a GPU, record the work for a size of pictures with the first of them, or never. Default: with the second, "
+    "so that single pictures need not wait."
+)

@@ -8,13 +8,28 @@ from typing import Annotated
 
 import typer
 
-from rdeic.cli.options import DEVICE, FORCE, IN, JOBS, LARGEST, OUT, THREADS, TIMES
+from rdeic.cli.options import COMPILE, DEVICE, FORCE, IN, JOBS, LARGEST, OUT, THREADS, TIMES
 from rdeic.container import MAX_PIXELS
 
 VERIFY = (
     "Decode the bits again and compare, before anything is written. Default: where it costs little, which is with "
     "--bpp and --bytes, and for models with a large encoder."
 )
+
+
+ENCODER_PRECISION = "Half precision is quicker on a GPU and makes other files, which decode as exactly."
+SCALE = (
+    "Whether --bpp and --bytes may store the picture smaller, where that looks better or nothing else is small enough; "
+    "it is restored at its own size. --no-scale refuses instead."
+)
+
+
+class Precision(enum.StrEnum):
+    """That E can compute in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 class Format(enum.StrEnum):
@@ -44,6 +59,9 @@ def compress(
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the decoder's noise; 0 is free.")
     ] = 0,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
+    encoder_precision: Annotated[Precision, typer.Option(help=ENCODER_PRECISION)] = Precision.fp32,
+    scale: Annotated[bool, typer.Option("--scale/--no-scale", help=SCALE)] = True,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=VERIFY)] = None,
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Keep date, camera, comment and the colour profile's name.")
@@ -65,9 +83,10 @@ def compress(
         raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
     from rdeic.cli import coding
 
-    goal, keep = coding.Goal(quality, bpp, max_bytes, seed), coding.Keep(metadata, location)
+    goal, keep = coding.Goal(quality, bpp, max_bytes, seed, scale), coding.Keep(metadata, location)
+    place = coding.Place(device, compile, encoder_precision.value)
     run = coding.RunOptions(force, preserve_times, jobs, threads)
-    options = coding.CompressOptions(out, goal, model, device, verify, background, keep, max_pixels, run)
+    options = coding.CompressOptions(out, goal, model, place, verify, background, keep, max_pixels, run)
     coding.compress(inputs, options)
 
 
@@ -88,6 +107,7 @@ def decompress(
         str | None, typer.Option(metavar="NAME|DIR", help="Default: the installed model that made the file.")
     ] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
@@ -98,8 +118,9 @@ def decompress(
     from rdeic.cli import coding
 
     wanted = None if kind is None else kind.value
+    place = coding.Place(device, compile)
     run = coding.RunOptions(force, preserve_times, jobs, threads)
-    options = coding.DecompressOptions(out, detail, steps, wanted, model, device, max_pixels, run)
+    options = coding.DecompressOptions(out, detail, steps, wanted, model, place, max_pixels, run)
     coding.decompress(inputs, options)
 
 

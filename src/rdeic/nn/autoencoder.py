@@ -7,7 +7,6 @@ latent z0 --D--> picture
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdeic.config import AutoencoderConfig, LocalAutoencoderConfig
@@ -22,6 +21,7 @@ from rdeic.nn.blocks import (
     group_norm,
 )
 from rdeic.nn.local_autoencoder import LocalDecoder, LocalEncoder
+from rdeic.nn.shuffle import pixel_shuffle, pixel_unshuffle
 from rdeic.types import Encoded
 
 
@@ -51,15 +51,21 @@ class Encoder(nn.Module):
             self.levels.append(nn.Sequential(*blocks, *([] if last else [PaddedDownsample(width)])))
             previous = width
         self.middle = Middle(widths[-1], config.mid_attention)
-        self.norm_out = group_norm(widths[-1], AUTOENCODER_EPS)
+        self.norm_out = group_norm(widths[-1], AUTOENCODER_EPS, silu=True)
         self.conv_out = conv3x3(widths[-1], 2 * config.latent_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> the feature before `conv_out`, (B, C, H/s, W/s)."""
-        h: Tensor = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        own = self.conv_in.weight.dtype
+        h: Tensor = self.conv_in(pixel_unshuffle(x.to(own), self.patch))
         for level in self.levels:
             h = level(h)
-        return F.silu(self.norm_out(self.middle(h)))
+        h = self.norm_out(self.middle(h))
+        return h if own == x.dtype else h.to(x.dtype)  # autocast chooses by itself
+
+    def feature_layers(self) -> list[nn.Module]:
+        """What `forward` runs through."""
+        return [self.conv_in, self.levels, self.middle, self.norm_out]
 
 
 class Decoder(nn.Module):
@@ -82,7 +88,7 @@ class Decoder(nn.Module):
             elif level:
                 blocks.append(NearestUpsample(width))
             self.levels.append(nn.Sequential(*blocks))
-        self.norm_out = group_norm(widths[0], AUTOENCODER_EPS)
+        self.norm_out = group_norm(widths[0], AUTOENCODER_EPS, silu=True)
         self.conv_out = conv3x3(widths[0], 3 * config.patch**2)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -90,7 +96,7 @@ class Decoder(nn.Module):
         h: Tensor = self.middle(self.conv_in(z))
         for level in self.levels:
             h = level(h)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
+        return pixel_shuffle(self.conv_out(self.norm_out(h)), self.patch)
 
 
 def _networks(

@@ -10,9 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdeic.nn.norm import GroupNorm
+from rdeic.nn.shuffle import pixel_shuffle
 
 AUTOENCODER_EPS = 1e-6
 UNET_EPS = 1e-5
+LOG_PERIOD = (
+    9.21034049987793  # log(10000) in single precision, which Stable Diffusion's weights were trained with
+)
 
 
 def largest_divisor(channels: int, limit: int) -> int:
@@ -20,8 +24,8 @@ def largest_divisor(channels: int, limit: int) -> int:
     return next(n for n in range(min(limit, channels), 0, -1) if channels % n == 0)
 
 
-def group_norm(channels: int, eps: float) -> GroupNorm:
-    return GroupNorm(largest_divisor(channels, 32), channels, eps=eps)
+def group_norm(channels: int, eps: float, silu: bool = False) -> GroupNorm:
+    return GroupNorm(largest_divisor(channels, 32), channels, eps, silu)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -33,19 +37,19 @@ class ResBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, eps: float, embedding: int = 0) -> None:
         super().__init__()
-        self.norm1 = group_norm(in_channels, eps)
+        self.norm1 = group_norm(in_channels, eps, silu=True)
         self.conv1 = conv3x3(in_channels, out_channels)
         self.embed = nn.Linear(embedding, out_channels) if embedding else None
-        self.norm2 = group_norm(out_channels, eps)
+        self.norm2 = group_norm(out_channels, eps, silu=True)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """x (B, in, H, W), embedding (B, E) or None -> (B, out, H, W)."""
-        h: Tensor = self.conv1(F.silu(self.norm1(x)))
+        h: Tensor = self.conv1(self.norm1(x))
         if self.embed is not None and embedding is not None:
             h = h + self.embed(F.silu(embedding))[:, :, None, None]
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv2(self.norm2(h))
         return h + self.skip(x)
 
 
@@ -178,7 +182,7 @@ class SubpixelUpsample(nn.Module):
         self.conv = conv3x3(in_channels, 4 * out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv(x), 2)
+        return pixel_shuffle(self.conv(x), 2)
 
 
 class PaddedDownsample(nn.Module):
@@ -195,8 +199,6 @@ class PaddedDownsample(nn.Module):
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
     """t (B,) -> (B, channels) float32: [cos, sin] of t at geometrically spaced frequencies from 1 to 1/10000."""
     half = channels // 2
-    frequencies = torch.exp(
-        -torch.arange(half, device=t.device) * (torch.log(torch.tensor(10000.0)).item() / half)
-    )
+    frequencies = torch.exp(-torch.arange(half, device=t.device) * (LOG_PERIOD / half))
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)

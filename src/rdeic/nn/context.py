@@ -59,12 +59,17 @@ class Checkerboard(NamedTuple):
 
 
 def checkerboard(height: int, width: int, device: torch.device) -> Checkerboard:
-    """Anchors are where row + column is odd."""
-    rows = torch.arange(height, device=device)[:, None]
-    columns = torch.arange(width, device=device)[None, :]
-    odd = ((rows + columns) % 2 == 1).flatten()
-    halves = (Half(mask.nonzero()[:, 0], (height, width)) for mask in (odd, ~odd))
-    return Checkerboard(*halves)
+    """Anchors are where row + column is odd.
+
+    Counted out, not searched for with `nonzero`, which would wait for the device.
+    """
+    if width % 2:  # then the flattened positions take turns
+        odd, even = (torch.arange(first, height * width, 2, device=device) for first in (1, 0))
+    else:
+        rows = torch.arange(height, device=device)[:, None]
+        pairs = rows * width + torch.arange(0, width, 2, device=device)
+        odd, even = ((pairs + (rows + shift) % 2).flatten() for shift in (1, 0))
+    return Checkerboard(Half(odd, (height, width)), Half(even, (height, width)))
 
 
 class CheckerboardConv2d(nn.Conv2d):

@@ -7,6 +7,7 @@ coding time those networks compute with the dyadic numbers of `grid`.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from typing import TypeVar
 
@@ -36,22 +37,24 @@ class ExactLeakyReLU(nn.Module):
         return torch.maximum(x, below)
 
 
-def gelu_table() -> Tensor:
-    """relu(x) - GELU(x) = |x| Q(|x|) in steps of 2^-10 of |x| over [0, 8], on the activation grid.
+@functools.cache
+def gelu_table() -> tuple[int, ...]:
+    """relu(x) - GELU(x) = |x| Q(|x|) at every step of |x| over [0, 8], in steps: those of the activation grid, 2^-10.
 
     No entry lies near a rounding tie (tested).
     """
     points = range((GELU_RANGE << ACTIVATION_BITS) + 1)
     exact = (i * 0.5 * math.erfc(i * 2.0**-ACTIVATION_BITS * math.sqrt(0.5)) for i in points)
-    return torch.tensor([round(v) for v in exact], dtype=torch.float64) * 2.0**-ACTIVATION_BITS
+    return tuple(round(v) for v in exact)
 
 
 class ExactGELU(nn.Module):
     table: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
-        self.register_buffer("table", gelu_table(), persistent=False)
+        steps = torch.tensor(gelu_table(), dtype=torch.float64, device=device)
+        self.register_buffer("table", steps * 2.0**-ACTIVATION_BITS, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         position = x.abs().mul_(2.0**ACTIVATION_BITS).clamp_(max=GELU_RANGE << ACTIVATION_BITS)
@@ -74,33 +77,36 @@ class ExactQualityTable(nn.Module):
         return snap(below + (above - below) * weight)[:, :, None, None]
 
 
-def exact_copy(net: Net) -> Net:
+def exact_copy(net: Net, device: torch.device | None = None) -> Net:
     """A copy of `net` for coding: the same structure, every layer in exact arithmetic, float64.
 
-    Deterministic: equal weights give equal copies everywhere. Raises CheckpointError for weights out of range.
+    It is on `device`, which must know float64; None means where `net` is. Deterministic: equal weights give equal
+    copies everywhere. Raises CheckpointError for weights out of range.
     """
-    exact = copy.deepcopy(net).double().eval().requires_grad_(False)
-    _convert(exact)
+    home = next(net.parameters()).device if device is None else device
+    # In this order: where `net` is, there may be no float64.
+    exact = copy.deepcopy(net).to(home).double().eval().requires_grad_(False)
+    _convert(exact, home)
     return exact
 
 
-def _convert(module: nn.Module) -> None:
+def _convert(module: nn.Module, device: torch.device) -> None:
     for name, child in module.named_children():
-        replacement = _exact_layer(child)
+        replacement = _exact_layer(child, device)
         if replacement is None:
-            _convert(child)
+            _convert(child, device)
         else:
             setattr(module, name, replacement)
 
 
-def _exact_layer(layer: nn.Module) -> nn.Module | None:
+def _exact_layer(layer: nn.Module, device: torch.device) -> nn.Module | None:
     match layer:
         case nn.Conv2d():
             return exact_conv(layer)
         case nn.LeakyReLU():
             return ExactLeakyReLU(layer.negative_slope)
         case nn.GELU():
-            return ExactGELU()
+            return ExactGELU(device)
         case QualityTable():
             return ExactQualityTable(layer)
         case Codebook():

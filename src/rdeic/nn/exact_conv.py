@@ -73,7 +73,7 @@ class ExactPairsConv2d(nn.Module):
         largest = combined.abs().sum((2, 3)).max() * (2 * LIMIT * planes) + bias.abs().max()
         self.fits = fits(largest, extra_bits=1)
         self.register_buffer("weight", combined.permute(3, 0, 1, 2).contiguous() * 2.0**ACTIVATION_BITS)
-        self.register_buffer("bias", torch.zeros(planes, len(bias), 1, dtype=bias.dtype))
+        self.register_buffer("bias", bias.new_zeros(planes, len(bias), 1))
         self.bias[1] = bias[:, None] * 2.0**ACTIVATION_BITS  # of the plane that goes into both rows
 
     def forward(self, x: Tensor) -> Tensor:

@@ -78,6 +78,10 @@ class LocalEncoder(nn.Module):
         """(B, 3, H, W) in [-1, 1] -> the feature before `conv_out`, (B, C, H/s, W/s)."""
         return self.layers(F.pixel_unshuffle(x, 2))
 
+    def feature_layers(self) -> list[nn.Module]:
+        """What `forward` runs through."""
+        return [self.layers]
+
 
 class LocalDecoder(nn.Module):
     def __init__(self, config: LocalAutoencoderConfig) -> None:

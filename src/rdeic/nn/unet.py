@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdeic.config import UNetConfig
@@ -23,6 +22,7 @@ from rdeic.nn.blocks import (
     group_norm,
     timestep_embedding,
 )
+from rdeic.nn.shuffle import pixel_shuffle, pixel_unshuffle
 from rdeic.types import ControlResiduals
 
 
@@ -102,7 +102,7 @@ class UNetEncoder(nn.Module):
         self, x: Tensor, embedding: Tensor, context: Tensor | None, residuals: Sequence[Tensor] | None = None
     ) -> list[Tensor]:
         """x (B, C, h, w) -> the skips of all input blocks, each after its residual was added."""
-        h = F.pixel_unshuffle(x, self.patch)
+        h = pixel_unshuffle(x, self.patch)
         skips = []
         for i, block in enumerate(self.inputs):
             h = block(h, embedding, context)
@@ -137,7 +137,7 @@ class UNet(nn.Module):
                 up = NearestUpsample(width) if level and i == config.blocks_per_level else None
                 self.outputs.append(UNetBlock(res, transformer_at(config, level, width), up))
                 channels = width
-        self.norm_out = group_norm(channels, UNET_EPS)
+        self.norm_out = group_norm(channels, UNET_EPS, silu=True)
         self.conv_out = conv3x3(channels, latent_channels * config.patch**2)
 
     def forward(
@@ -154,4 +154,4 @@ class UNet(nn.Module):
             if control is not None:
                 h = h + control.decoder[i]
             h = block(torch.cat([h, skips.pop()], dim=1), embedding, context)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(h))), self.patch)
+        return pixel_shuffle(self.conv_out(self.norm_out(h)), self.patch)

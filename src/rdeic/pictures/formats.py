@@ -14,9 +14,13 @@ class Plugin(NamedTuple):
 
     name: str  # as people call the format
     extra: str  # pip install 'rdeic[extra]'
+    suffixes: tuple[str, ...]  # what such files are called, known without the package too
 
 
-PLUGINS = {"HEIF": Plugin("HEIC", "heif"), "JXL": Plugin("JPEG XL", "jxl")}
+PLUGINS = {
+    "HEIF": Plugin("HEIC", "heif", (".heic", ".heics", ".heif", ".heifs", ".hif")),
+    "JXL": Plugin("JPEG XL", "jxl", (".jxl",)),
+}
 # Not simply all of Pillow's: some of those run other programs (EPS, WMF), hold no picture (HDF5, MPEG), hold
 # measurements instead of colours (FITS, SPIDER), or match almost any bytes (IM, IPTC, MCIDAS).
 _NATIVE = (
@@ -26,6 +30,7 @@ _NATIVE = (
 _LAST = "TGA"  # has no magic number
 _ALIASES = frozenset({"MPO"})  # names of the same format for which Pillow has no opener of its own
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_VIDEO_BRANDS = (b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"avc1", b"qt  ")
 _OTHERS = {  # what people mistake for a picture file
     b"%PDF": "a PDF document",
     b"%!PS": "a PostScript document",
@@ -77,7 +82,9 @@ def unreadable(data: bytes) -> str:
         return f"reading {plugin.name} takes a plugin: pip install 'rdeic[{plugin.extra}]'"
     other = _OTHERS.get(data[:4])
     if other is None and data[4:8] == b"ftyp":
-        other = "a video, or a picture of a kind that nothing here reads"
+        brand = data[8:12]
+        kept = "a camera's raw data" if brand == b"crx " else f"a file of kind {brand.decode('latin-1')!r}"
+        other = "a video" if brand in _VIDEO_BRANDS or brand[:2] in (b"mp", b"3g", b"M4") else kept
     known = "PNG, JPEG, WebP, TIFF and others can be read"
     return f"not a picture but {other}; {known}" if other else f"not a picture in a known format; {known}"
 

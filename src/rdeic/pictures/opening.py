@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import os
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,7 +17,16 @@ from rdeic.errors import ImageError
 from rdeic.pictures import formats, jxl
 
 MAX_SIDE = 65_535
-_pillow_limit = threading.Lock()
+_NAMES = {"HEIF": "HEIC", "JXL": "JPEG XL", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
+_pillow_limit = threading.RLock()  # the thread that forks may hold it
+if hasattr(os, "register_at_fork"):  # no child inherits it while another thread holds it
+    os.register_at_fork(
+        before=_pillow_limit.acquire,
+        after_in_parent=_pillow_limit.release,
+        after_in_child=_pillow_limit.release,
+    )
+for library in ("PIL", "tifffile"):  # which otherwise write to stderr what an ImageError says
+    logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 def open_limited(data: bytes, max_pixels: int) -> Image.Image:
@@ -32,7 +44,7 @@ def open_limited(data: bytes, max_pixels: int) -> Image.Image:
         except Image.DecompressionBombError as error:
             raise ImageError(_too_large("far too large", max_pixels)) from error
         except Exception as error:  # Pillow's parsers raise almost anything on hostile files
-            name = "HEIC" if names[0] == "HEIF" else names[0]
+            name = _NAMES.get(names[0], names[0])
             raise ImageError(f"this {name} file cannot be read ({_reason(names[0], data)})") from error
     check_size(image.size, max_pixels)
     return image
@@ -73,7 +85,8 @@ def load(image: Image.Image) -> None:
 
 def one_line(error: BaseException) -> str:
     """What a library said, fit for a message of ours."""
-    return " ".join(str(error).split()) or type(error).__name__
+    said = " ".join(str(error).split()).partition(". Please")[0]  # rebuild the library, which nobody here can
+    return said or type(error).__name__
 
 
 def _reason(name: str, data: bytes) -> str:
@@ -81,8 +94,9 @@ def _reason(name: str, data: bytes) -> str:
     try:
         Image.OPEN[name][0](io.BytesIO(data), "").close()
     except Exception as error:
-        return one_line(error)
-    return "damaged"
+        is_about_python = isinstance(error.__cause__ or error, struct.error | IndexError | KeyError)
+        return "it is damaged or cut short" if is_about_python else one_line(error)
+    return "it is damaged"
 
 
 def _too_large(size: str, max_pixels: int) -> str:

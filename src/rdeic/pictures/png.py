@@ -86,16 +86,15 @@ def transparency(png: Png, image: Image.Image) -> Image.Image | None:
 
 
 def deep(png: Png) -> NDArray[np.uint16]:
-    """All bits of a 16-bit picture's colours, (H, W, 3)."""
+    """All bits of a 16-bit picture's colours, (H, W, 1) of grey or (H, W, 3)."""
     if png.kind == _GREY:
-        grey = _decoded(png, None)
-    elif png.kind == _GREY_ALPHA:  # 4 bytes a pixel, as RGBA has
-        grey = np.ascontiguousarray(_decoded(png, "RGBA")[..., :2]).view(">u2")[..., 0]
-    else:
-        mode = "RGB" if png.kind == _RGB else "RGBA"
-        high, low = _decoded(png, None)[..., :3], _decoded(png, _LOW_BYTES[mode])[..., :3]
-        return np.left_shift(high, 8, dtype=np.uint16) | low
-    return np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2)
+        return _decoded(png, None).astype(np.uint16)[..., None]
+    if png.kind == _GREY_ALPHA:  # 4 bytes a pixel, as RGBA has
+        grey = np.ascontiguousarray(_decoded(png, "RGBA")[..., :2]).view(">u2")
+        return grey.astype(np.uint16)
+    high = _decoded(png, None)[..., :3]
+    low = _decoded(png, _LOW_BYTES["RGB" if png.kind == _RGB else "RGBA"])[..., :3]
+    return np.left_shift(high, 8, dtype=np.uint16) | low
 
 
 def _decoded(png: Png, raw_mode: str | None) -> NDArray[np.uint8]:

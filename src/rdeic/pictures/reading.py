@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image, ImageFile
 
 from rdeic.errors import ImageError
-from rdeic.pictures import bmp, boxes, formats, opening, png, render, tiff, tiff_layout
+from rdeic.pictures import bmp, boxes, colour, formats, opening, png, render, tiff, tiff_layout
 from rdeic.pictures.render import Colour, Parts, Picture
 
 _BOXED = ("AVIF", "HEIF")
@@ -125,8 +126,13 @@ def _parts(image: Image.Image, data: bytes) -> Parts:
         turn = 1  # its decoder turned it
     colours, alpha = render.split_alpha(image)
     profile = image.info.get("icc_profile")
-    space = boxes.space(data) if image.format in _BOXED and not profile else None
-    return Parts(render.to_8_bit(colours), alpha, profile, space, turn)
+    space = None if profile else boxes.space(data) if image.format in _BOXED and data else _stated(image)
+    deep = None
+    if profile and colours.mode.startswith("I;16"):
+        deep = np.asarray(colours).astype(np.uint16)[..., None]
+    elif profile and image.format == "TIFF" and data:
+        deep = tiff.deep(data, image)
+    return Parts(render.to_8_bit(colours), alpha, profile, space, turn, deep)
 
 
 def _png_parts(image: Image.Image, parsed: png.Png) -> Parts:
@@ -134,6 +140,22 @@ def _png_parts(image: Image.Image, parsed: png.Png) -> Parts:
     colours, alpha = render.split_alpha(image)
     if alpha is None:
         alpha = png.transparency(parsed, image)
-    if parsed.space is not None and parsed.depth == 16:
-        return Parts(png.deep(parsed), alpha, None, parsed.space, turn)
-    return Parts(render.to_8_bit(colours), alpha, profile, parsed.space, turn)
+    deep = png.deep(parsed) if parsed.depth == 16 and (parsed.space or profile) else None
+    return Parts(render.to_8_bit(colours), alpha, profile, parsed.space, turn, deep)
+
+
+def _stated(image: Image.Image) -> colour.Space | None:
+    """What Pillow passes on of a space that a PNG or HEIC file stated."""
+    numbers = image.info.get("nclx_profile")
+    if numbers:
+        found = colour.from_cicp(
+            numbers["color_primaries"], numbers["transfer_characteristics"], full_range=True
+        )
+        return None if found == colour.SRGB else found
+    gamma, chromaticities = image.info.get("gamma"), image.info.get("chromaticity")
+    if "srgb" in image.info:
+        return None
+    return colour.from_png(
+        None if gamma is None else round(gamma * 100_000),
+        None if chromaticities is None else tuple(round(value * 100_000) for value in chromaticities),
+    )

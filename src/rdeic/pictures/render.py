@@ -33,13 +33,12 @@ _EXIF_ORIENTATION = 0x0112
 class Parts(NamedTuple):
     """What a picture file holds, decoded, and what it says of it."""
 
-    colour: (
-        Image.Image | NDArray[np.uint16]
-    )  # 8 bits in L, RGB, CMYK or LAB; or code values of `space`, (H, W, 3)
+    colour: Image.Image  # 8 bits in L, RGB, CMYK or LAB
     alpha: Image.Image | None = None  # L, not premultiplied; None if opaque
     profile: bytes | None = None  # ICC
     space: colour.Space | None = None  # unless sRGB, or said by the profile
     orientation: int = 1  # EXIF's
+    deep: NDArray[np.uint16] | None = None  # all 16 bits of grey (H, W, 1) or RGB (H, W, 3), for conversions
 
 
 def render(parts: Parts, behind: Colour | None) -> Picture:
@@ -80,7 +79,7 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 def to_8_bit(image: Image.Image) -> Image.Image:
     """Deep grey (I;16 and kin, I) scaled from 0..65535 to 0..255, rounded; palettes and bilevel looked up."""
     if image.mode == "I" or image.mode.startswith("I;16"):
-        deep = np.asarray(image).astype(np.int64)
+        deep = np.asarray(image)
         if deep.min() < 0 or deep.max() > 65_535:
             raise ImageError("has 32-bit samples; convert it to 8 or 16 bits a channel")
         return Image.fromarray(scaled(deep, 65_535))
@@ -92,8 +91,12 @@ def to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def scaled(codes: NDArray[np.integer], top: int) -> NDArray[np.uint8]:
-    """0..top => 0..255, rounded."""
-    return ((codes.astype(np.int64) * 255 + top // 2) // top).astype(np.uint8)
+    """0..top, at most 65535, => 0..255, rounded; by rows, as indices take eight bytes each."""
+    table = ((np.arange(top + 1) * 255 + top // 2) // top).astype(np.uint8)
+    out = np.empty(codes.shape, np.uint8)
+    for row, shown in zip(codes, out, strict=True):
+        shown[...] = table[row]
+    return out
 
 
 def _straight(image: Image.Image) -> Image.Image:
@@ -109,24 +112,42 @@ def _alpha_is_void(image: Image.Image, alpha: Image.Image) -> bool:
 
 
 def _in_srgb(parts: Parts) -> Image.Image:
-    if isinstance(parts.colour, np.ndarray):
-        return Image.fromarray(colour.to_srgb(parts.colour, parts.space or colour.SRGB))
     if parts.space is not None:
-        codes = np.asarray(parts.colour.convert("RGB"))
-        return Image.fromarray(colour.to_srgb(codes, parts.space))
-    return _through_profile(parts.colour, parts.profile)
-
-
-def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Mode RGB, through the embedded profile where there is a usable one."""
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            converted = None  # a broken or misplaced profile: viewers ignore it, so does this
+        codes = np.asarray(parts.colour.convert("RGB")) if parts.deep is None else parts.deep
+        full = np.broadcast_to(codes, (*codes.shape[:2], 3))
+        return Image.fromarray(colour.to_srgb(full, parts.space))
+    if parts.profile:
+        source = parts.colour if parts.deep is None else _codes(parts.deep // 257)
+        converted = _through_profile(source, parts.profile)
+        if converted is not None and parts.deep is not None:
+            return _between(converted, parts.deep, parts.profile)
         if converted is not None:
             return converted
-    return image.convert("RGB")
+    return parts.colour.convert("RGB")
+
+
+def _through_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
+    """Mode RGB; None if the profile is broken or misplaced: viewers ignore it, so does this."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+
+
+def _between(below: Image.Image, deep: NDArray[np.uint16], profile: bytes) -> Image.Image:
+    """What lies between two steps of 8 bits, which Pillow's Little CMS does not see: linear profiles need it."""
+    above = _through_profile(_codes(np.minimum(deep // 257 + 1, 255)), profile)
+    if above is None:
+        return below
+    low, high = np.asarray(below), np.asarray(above)
+    out = np.empty_like(low)
+    for row, from_, to, codes in zip(out, low, high, deep, strict=True):
+        row[...] = np.rint(from_ + (to.astype(np.float32) - from_) * (codes % 257 / np.float32(257)))
+    return Image.fromarray(out)
+
+
+def _codes(codes: NDArray[np.integer]) -> Image.Image:
+    """L or RGB of (H, W, 1 or 3) code values 0..255."""
+    pixels = codes.astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

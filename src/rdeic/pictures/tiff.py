@@ -7,8 +7,8 @@ white-is-zero as a negative. So the layout decides, before a pixel is shown.
 from __future__ import annotations
 
 import io
-import logging
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,14 @@ _PILLOWS = frozenset(
 _SAMPLE_NAMES = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _MAX_SAMPLES = 8  # a pixel
 _ORIENTATION, _PROFILE = 274, 34675
+_DEEP = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)  # may go through a profile with 16 bits
+# Decoding 16-bit samples as if they had the other byte order gives their low bytes.
+_OTHER_ORDER = "B" if sys.byteorder == "little" else "L"
+_LOW_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBX", "RGBA")
+    for order, other in (("L", "B"), ("B", "L"), ("N", _OTHER_ORDER))
+}
 
 
 def check(told: Layout) -> None:
@@ -104,8 +112,22 @@ def decode(data: bytes, told: Layout, max_pixels: int) -> Parts:
     opening.check_size((told.width, told.height), max_pixels)
     opening.check_size((max(told.tile[0], 1), max(told.tile[1], 1)), max(max_pixels, 1 << 20))
     samples, colour_map, orientation, profile = _samples(data, told)
-    colours, alpha = _unmixed(samples, told, colour_map)
-    return Parts(colours, alpha, profile, orientation=orientation)
+    colours, alpha, deep = _unmixed(samples, told, colour_map)
+    return Parts(colours, alpha, profile, None, orientation, deep if profile else None)
+
+
+def deep(data: bytes, shown: Image.Image) -> NDArray[np.uint16] | None:
+    """All bits of 16-bit RGB, (H, W, 3), of which Pillow has `shown` the high bytes; None of other layouts."""
+    with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+        tiles = [(tile, tile.args) for tile in image.tile if isinstance(tile.args, tuple)]
+        raw_modes = {args[0] for _, args in tiles}
+        if len(raw_modes) != 1 or not raw_modes <= _LOW_BYTES.keys():
+            return None
+        low_bytes = _LOW_BYTES[raw_modes.pop()]
+        image.tile = [tile._replace(args=(low_bytes, *args[1:])) for tile, args in tiles]
+        opening.load(image)
+        high, low = np.asarray(shown)[..., :3], np.asarray(image)[..., :3]
+        return np.left_shift(high, 8, dtype=np.uint16) | low
 
 
 def _samples(data: bytes, told: Layout) -> tuple[NDArray[Any], NDArray[Any] | None, int, bytes | None]:
@@ -117,7 +139,6 @@ def _samples(data: bytes, told: Layout) -> tuple[NDArray[Any], NDArray[Any] | No
         raise ImageError(
             f"a TIFF with {_samples_in_words(told)}, which takes a reader of its own: pip install 'rdeic[tiff]'"
         ) from error
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # or it writes to stderr
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
@@ -145,22 +166,22 @@ def _samples_in_words(told: Layout) -> str:
 
 def _unmixed(
     samples: NDArray[Any], told: Layout, colour_map: NDArray[Any] | None
-) -> tuple[Image.Image, Image.Image | None]:
-    """8-bit colours, and alpha unless opaque."""
+) -> tuple[Image.Image, Image.Image | None, NDArray[np.uint16] | None]:
+    """8-bit colours, alpha unless opaque, and all bits of deep grey or RGB."""
     top, count = 2 ** told.bits[0] - 1, COLOURS[told.photometric]
     codes = samples[..., :count]
     alpha = samples[..., count] if told.extra[:1] in ((ASSOCIATED,), (UNASSOCIATED,)) else None
     if alpha is not None and (alpha == top).all():
         alpha = None
     if alpha is not None and told.extra[0] == ASSOCIATED and told.photometric != PALETTE:
-        whole = np.maximum(alpha, 1)[..., None].astype(np.int64)
-        codes, top = np.minimum((codes * np.int64(65_535) + whole // 2) // whole, 65_535), 65_535
+        whole = np.maximum(alpha, 1)[..., None].astype(np.uint32)  # 65535 * 65535 + 32767 is below 2^32
+        codes, top = np.minimum((codes.astype(np.uint32) * 65_535 + whole // 2) // whole, 65_535), 65_535
     if told.photometric == WHITE_IS_ZERO:
         codes = top - codes
     if told.photometric == PALETTE:
         if colour_map is None:
             raise ImageError("damaged picture (a palette is missing)")
-        entries = colour_map.astype(np.int64) * (257 if told.small_map else 1)
+        entries = colour_map.astype(np.uint16) * np.uint16(257 if told.small_map else 1)
         codes, top, count = np.moveaxis(entries[:, codes[..., 0]], 0, 2), 65_535, 3
     # The high byte of deep colours, as Pillow takes it; deep grey is rounded.
     flat = codes >> 8 if told.bits[0] == 16 and count > 1 else scaled(codes, top)
@@ -169,4 +190,5 @@ def _unmixed(
     return (
         Image.frombuffer(mode, (told.width, told.height), pixels.tobytes(), "raw", mode, 0, 1),
         None if alpha is None else Image.fromarray(scaled(alpha, 2 ** told.bits[0] - 1)),
+        codes.astype(np.uint16) if top == 65_535 and told.photometric in _DEEP else None,
     )

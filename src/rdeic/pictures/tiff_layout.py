@@ -17,6 +17,7 @@ _REDUCED = 1  # bit of NewSubfileType
 _OLD_REDUCED = 2  # SubfileType
 _BIG_ENDIAN_BIG = b"MM\0+"
 _DNG_VERSION, _SUB_IFDS = 50706, 330
+_DAMAGE = (struct.error, LookupError, TypeError, ValueError, OverflowError)  # what nonsense in tags leads to
 _NEXT = -1  # stands for the place of the next page
 _WANTED = frozenset(
     {*range(254, 260), 262, 266, 277, 284, 320, 322, 323, _SUB_IFDS, 332, 338, 339, 530, _DNG_VERSION}
@@ -51,14 +52,14 @@ def layout(data: bytes) -> Layout | None:
     """The layout of the first page; None if the tags cannot be read, which Pillow then says."""
     try:
         return _layout(next(_pages(data)), data)
-    except (struct.error, LookupError, TypeError, ValueError):
+    except _DAMAGE:
         return None
 
 
 def count_pages(data: bytes) -> int:
     """How many pages there are, small copies of others and pages that are damaged not counted; 1 at the least."""
     count = 0
-    with contextlib.suppress(struct.error, LookupError, TypeError, ValueError):
+    with contextlib.suppress(*_DAMAGE):
         for page in _pages(data):
             count += not _is_reduced(page)
     return max(count, 1)
@@ -70,7 +71,7 @@ def from_tags(tags: Any) -> Layout:
 
 
 def _pages(data: bytes) -> Iterator[dict[int, Any]]:
-    """Values of the wanted tags of each page. Raises struct.error for a page that the file does not hold."""
+    """Values of the wanted tags of each page. Raises what is in `_DAMAGE` for a page that the file does not hold."""
     order, big = "<" if data[:2] == b"II" else ">", 43 in data[2:4]
     count_form, word, entry, room = ("Q", "Q", "HHQ", 8) if big else ("H", "I", "HHI", 4)
     (at,) = struct.unpack_from(f"{order}{word}", data, 8 if big else 4)
@@ -100,6 +101,8 @@ def _layout(tags: dict[int, Any], data: bytes) -> Layout:
     count = min(tags.get(277, 3 if compression == OLD_JPEG else 1), _MAX_SAMPLES)
     bits = _several(tags.get(258, 1))
     bits = bits * count if len(bits) == 1 else bits[:count]
+    if not bits:
+        raise ValueError("no samples")
     behind = max(count - COLOURS.get(photometric, count), 0)
     extra = _several(tags.get(338, ()))[:behind]
     implied = behind == 1 and not extra

@@ -87,6 +87,7 @@ class TrainConfig:
     ema_decay: float  # of the averaged weights, which are what is validated and exported
     precision: str  # "fp32", or autocast to "bf16" or (CUDA only, with a scaled loss) "fp16"
     checkpoint_activations: bool  # blocks run again for the gradient: less memory, more time, same result
+    compile: bool  # translate the networks first: less time a step, a minute or more before the first
     seed: int
     threads: int  # of torch on the CPU; 0 leaves the choice to torch
     cache_mb: int  # decoded pictures that a process holds; the rest is decoded at every use

@@ -43,6 +43,10 @@ class Stage(Protocol):
         """The parameters to optimise, in an order that never changes."""
         ...
 
+    def networks(self) -> list[nn.Module]:
+        """What `loss` calls as a whole and may be translated: no one inside another."""
+        ...
+
     def paced(self) -> list[Paced]:
         """Those of `trainable` that learn at another pace than the rest."""
         ...

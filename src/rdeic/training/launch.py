@@ -16,6 +16,7 @@ from rdeic.config import PRESETS
 from rdeic.errors import ConfigError
 from rdeic.model import Rdeic
 from rdeic.training import memory, sources
+from rdeic.training.compiled import require_compiler
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage
 from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops
@@ -68,6 +69,8 @@ def _require_sense(config: TrainConfig, processes: Processes) -> None:
     processes.share(config.batch, config.accumulate)
     if config.precision == "fp16" and processes.device.type != "cuda":
         raise ConfigError('precision = "fp16" needs a CUDA device, and there is none; set precision = "bf16"')
+    if config.compile:
+        require_compiler(processes.device)
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if asked not in ("no", config.precision):
         raise ConfigError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -11,9 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from rdeic.errors import TrainingError
-
-# Not every allocator has an exception of its own.
-_EXHAUSTED = re.compile("DefaultCPUAllocator|out of memory|ALLOC_FAILED")
+from rdeic.limits import exhausted
 
 
 @contextmanager
@@ -22,7 +19,7 @@ def named_when_exhausted() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _EXHAUSTED.search(str(error)):
+        if not exhausted(error):
             raise
         raise TrainingError(
             "out of memory; raise `accumulate` or set checkpoint_activations = true, which change no result, or lower "

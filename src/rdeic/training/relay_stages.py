@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -154,7 +155,8 @@ class IndependentStage(_RateDistortion):
         start = self.model.config.diffusion.relay_start
         n = noise.integers(start, z0.shape[0])
         alpha_bar = self.alpha_bar[n].view(-1, 1, 1, 1)
-        eps = relay_noise(noise.normal(z0), features.z_c, z0, float(self.alpha_bar[start - 1]))
+        level = float(np.float32(self.model.alpha_bar[start - 1]))  # not read back from the device
+        eps = relay_noise(noise.normal(z0), features.z_c, z0, level)
         z_n = diffuse(z0, eps, alpha_bar)  # Eq. 10
         z0_hat = predict_z0(z_n, self.model.predict_noise(z_n, n, features.guide).float(), alpha_bar)
         return mse_each(z0_hat, z0)

@@ -37,6 +37,17 @@ class StageBase:
         self.model, self.weights = model, config.loss
         self.alpha_bar = torch.from_numpy(model.alpha_bar).float().to(next(model.parameters()).device)
 
+    def networks(self) -> list[nn.Module]:
+        """All of the model's; one that is never called is never translated."""
+        model = self.model
+        return [
+            model.autoencoder.encoder,
+            model.autoencoder.decoder,
+            model.compression,
+            model.unet,
+            model.control,
+        ]
+
     def paced(self) -> list[Paced]:
         """None."""
         return []
@@ -134,6 +145,9 @@ class PerceptualStage(StageBase):
     def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
         """Counts."""
         self.steps_done += 1
+
+    def networks(self) -> list[nn.Module]:
+        return [*super().networks(), *([] if self.distance is None else [self.distance])]
 
     def perceptual(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """(B,) distance, or zeros without a perceptual term."""

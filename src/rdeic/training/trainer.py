@@ -16,6 +16,7 @@ from rdeic.errors import CheckpointError, TrainingError
 from rdeic.training import checkpoint
 from rdeic.training.activations import checkpoint_blocks
 from rdeic.training.clock import Clock
+from rdeic.training.compiled import compile_networks, untranslated
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Paced, Stage, StageLoss
 from rdeic.training.ema import Ema
@@ -52,6 +53,8 @@ class Trainer:
         stage.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.checkpoint_activations:
             checkpoint_blocks(stage.model)
+        if config.compile:
+            compile_networks(stage.networks())
         self.parameters = stage.trainable()
         for parameter in self.parameters:
             parameter.requires_grad_(True)
@@ -149,7 +152,7 @@ class Trainer:
         size = max(self.config.batch // self.processes.count // self.config.accumulate, 1)
         sums: dict[str, float] = {}
         self.stage.model.eval()
-        with torch.no_grad(), self.ema.applied(), named_when_exhausted():
+        with torch.no_grad(), self.ema.applied(), untranslated(self.config.compile), named_when_exhausted():
             for first in range(0, len(pictures), size)[self.processes.rank :: self.processes.count]:
                 chunk = pictures[first : first + size]
                 # The same noise every time makes validations comparable.
@@ -244,7 +247,7 @@ class Trainer:
         """Inside the `with` block the model is what the run would end with now; `recent` as for `Stage.finish`."""
         before = [parameter.detach().clone() for parameter in self.parameters]
         self.stage.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), untranslated(self.config.compile):
             for parameter, average in zip(self.parameters, self.ema.averages, strict=True):
                 parameter.copy_(average)
             self.stage.finish(recent)
@@ -265,9 +268,10 @@ def learning_rate(config: TrainConfig, step: float) -> float:
 
 def to_signed(pictures: Tensor, device: torch.device) -> Tensor:
     """uint8 (B, 3, H, W) -> float32 in [-1, 1] on `device`, in the same layout; features stay what they are."""
-    if pictures.dtype != torch.uint8:
-        return pictures.to(device).float()
-    return pictures.to(device).float().div_(127.5).sub_(1)
+    if device.type == "cuda" and not pictures.is_cuda:
+        pictures = pictures.pin_memory()  # from elsewhere in memory the way to the device waits for it
+    values = pictures.to(device, non_blocking=True)
+    return values.float().div_(127.5).sub_(1) if values.dtype == torch.uint8 else values.float()
 
 
 def _detached(loss: StageLoss) -> StageLoss:

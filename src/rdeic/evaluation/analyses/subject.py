@@ -56,7 +56,7 @@ class Subject(Codec):
     def __init__(self, model: str, device: str | None = None) -> None:
         """An installed model's name or a model folder. Raises ConfigError if there is no such model."""
         folder = registry.find(model)
-        super().__init__(folder, device)
+        super().__init__(folder, device, compile=False)  # a graph has no inside to look into
         self.name = model_name(folder)
 
     def make(self, picture: Picture, quality: float) -> bytes:
@@ -74,17 +74,16 @@ class Subject(Codec):
 
     def latent(self, blob: bytes, picture: Picture) -> Latent:
         """y of `picture` as the entropy coder saw it when it made `blob`, an .rdeic file of that picture."""
-        model, level = self.model_of(blob), container.unpack(blob).header.quality / QUALITY_STEPS
-        entropy, exact = model.compression.entropy, model.exact
+        model, quality = self.model_of(blob), container.unpack(blob).header.quality
         x = self.padded(picture, model)
-        device = x.device
         with torch.inference_mode():
-            y = model.compression.scale_y(model.analyse(x), torch.tensor([level], device=device))
-            codes = entropy.codebook.nearest(model.compression.h_a(y))
-            quality = torch.tensor([level], device=device, dtype=torch.float64)
-            hyper = exact.hyper(exact.codebook.lookup(codes), quality)
-            params = quantise_all(exact, y.double(), hyper).params
-        return Latent(*(part[0].double().cpu().numpy() for part in (y, params.mu, params.sigma)))
+            level = torch.tensor([quality / QUALITY_STEPS], device=x.device)
+            y = model.compression.scale_y(model.analyse(x), level)
+            codes = model.compression.entropy.codebook.nearest(model.compression.h_a(y))
+            hyper = model.exact_hyper(codes, quality)
+            y = y.to(hyper.device).double()
+            params = quantise_all(model.exact, y, hyper).params
+        return Latent(*(part[0].cpu().numpy() for part in (y, params.mu, params.sigma)))
 
     def positions(self, picture: Picture) -> tuple[int, int]:
         """Rows and columns of y that a picture (H, W, 3) itself covers, the padding left out."""

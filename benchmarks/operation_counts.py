@@ -1,0 +1,320 @@
+"""What each part of a model computes and moves, counted on the networks' shapes: nothing is computed, no GPU is needed.
+
+    python benchmarks/operation_counts.py [--model sd21] [--sizes 768x512,1920x1088] [--norms library,torch,kernels]
+        [--bandwidth 4.8] [--throughput 790] [-o operation_counts.csv]
+
+For E, a denoising step (control network and noise estimator), D, and the exact networks from hyper indices to all of
+y_hat: operations (a multiplication and an addition are
+two), bytes of activations and weights read and written by all launches together, launches, and the most activations
+alive at a time. The least times are those of `--throughput` TFLOP/s and of `--bandwidth` TB/s. Counted as on CUDA:
+
+    library   group norm copies channels-last input (reads, writes), adds up (reads), scales (reads, writes), in 4
+              launches, one of them of tables; SiLU reads and writes; the convolution after it copies back (reads,
+              writes)
+    torch     nn/norm.py without Triton, as its operations say; on a GPU only large activations go that way
+    kernels   nn/norm_triton.py: 3 launches, reads twice, writes once, SiLU included
+
+A convolution reads its input and weights and writes its output; its bias is one more launch that reads and writes. An
+attention is one launch that reads q, k, v and writes the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from rdeic.config import PRESETS, ModelConfig
+from rdeic.evaluation import report
+from rdeic.latent_codec import EntropyModel, symbols_of
+from rdeic.model import Rdeic
+from rdeic.nn.exact import exact_copy
+from rdeic.nn.norm import GroupNorm
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+NORMS = ("library", "torch", "kernels")
+CHANNELS_LAST = torch.channels_last
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "baddbmm_")
+EXACT = "exact"
+LIBRARY_LAUNCHES, LIBRARY_PASSES = 3, 3  # of a group norm, the copy before it not included
+KERNEL_LAUNCHES, KERNEL_PASSES = 3, 3
+
+
+class Row(NamedTuple):
+    size: str
+    part: str
+    precision: str
+    norms: str
+    operations: float
+    bytes: int  # of which:
+    bytes_of_norms: int  # SiLU and the copies around them included
+    bytes_of_products: int  # convolutions and matrices
+    bytes_of_attention: int
+    launches: int
+    launches_of_norms: int
+    peak_bytes: int
+
+
+class Tally(TorchDispatchMode):
+    """Counts what is dispatched while it is entered."""
+
+    def __init__(self, kernels: bool) -> None:
+        super().__init__()
+        self.kernels = kernels
+        self.operations, self.peak = 0.0, 0
+        self.bytes, self.launches = Counter[str](), Counter[str]()
+        self.norm_input: int | None = None  # bytes, while inside of a norm
+        self._alive, self._holders = 0, Counter[int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._schema.name.removeprefix("aten::")
+        made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
+        for value in made:
+            self._watch(value)
+        packet = torch.ops.aten.baddbmm if name == "baddbmm_" else func._overloadpacket
+        if packet in flop_registry:
+            self.operations += float(flop_registry[packet](*args, **(kwargs or {}), out_val=result))
+        if not (func.is_view or name.startswith("empty") or name in ("_unsafe_view", "detach")):
+            given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+            self._launch(name, given, made)
+        return result
+
+    def add(self, kind: str, moved: int, launches: int = 1) -> None:
+        self.bytes[kind] += moved
+        self.launches[kind] += launches
+
+    def _launch(self, name: str, given: list[Tensor], made: list[Tensor]) -> None:
+        moved = sum(map(_size, given)) + sum(map(_size, made))
+        if self.norm_input is not None:
+            if name == "native_group_norm":
+                self.add("norm", LIBRARY_PASSES * self.norm_input, LIBRARY_LAUNCHES)
+            elif not self.kernels:
+                self.add("norm", moved)
+        elif name == "convolution":
+            self.add("products", sum(map(_size, given[:2])) + _size(made[0]))
+            if len(given) == 3:
+                self.add("bias", 2 * _size(made[0]))
+        else:
+            self.add("products" if name in PRODUCTS else "other", moved)
+
+    def _watch(self, value: Tensor) -> None:
+        storage = value.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if not self._holders[key]:
+            self._alive += size
+            self.peak = max(self.peak, self._alive)
+        self._holders[key] += 1
+        weakref.finalize(value, self._release, key, size)
+
+    def _release(self, key: int, size: int) -> None:
+        self._holders[key] -= 1
+        if not self._holders[key]:
+            self._alive -= size
+
+
+def _size(x: Tensor) -> int:
+    return x.numel() * x.element_size()
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention as one launch, whatever the device would make of it."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.nn.functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        q, k, v = args
+        self.tally.add("attention", _size(q) + _size(k) + _size(v) + _size(q))
+        self.tally.operations += 4.0 * q.shape[:-1].numel() * k.shape[-2] * q.shape[-1]
+        return torch.empty_like(q)
+
+
+def instrument(model: Rdeic, tally: Tally, fused: bool) -> None:
+    """Layers that tell when a norm begins and ends, and convolutions that lay out as cuDNN's do."""
+
+    def begin(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        tally.norm_input = _size(arguments[0])
+
+    def end(_: nn.Module, arguments: tuple[Tensor, ...], result: Tensor) -> None:
+        if fused and tally.kernels:
+            tally.add("norm", KERNEL_PASSES * _size(arguments[0]), KERNEL_LAUNCHES)
+        tally.norm_input = None
+
+    def lay_out(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (x,) = arguments
+        if x.is_contiguous(memory_format=CHANNELS_LAST):
+            return arguments
+        tally.add("norm", 2 * _size(x))
+        return (_as_channels_last(x),)
+
+    def laid_out(_: nn.Module, arguments: tuple[Tensor, ...], result: Tensor) -> Tensor:
+        return _as_channels_last(result)
+
+    for layer in model.modules():
+        if isinstance(layer, GroupNorm):
+            layer.fused = fused
+            layer.register_forward_pre_hook(begin)
+            layer.register_forward_hook(end)
+        elif isinstance(layer, nn.Conv2d):
+            layer.register_forward_pre_hook(lay_out)
+            layer.register_forward_hook(laid_out)
+
+
+def _as_channels_last(x: Tensor) -> Tensor:
+    """What the device would have made in the first place, so not counted."""
+    return torch.empty_like(x, memory_format=CHANNELS_LAST)
+
+
+def count(config: ModelConfig, size: tuple[int, int], part: str, precision: str, norms: str) -> Row:
+    width, height = size
+    tally = Tally(norms == "kernels")
+    with torch.device("meta"):
+        model = Rdeic(config).eval().requires_grad_(False)
+        model.set_precision(PRECISIONS[precision], PRECISIONS[precision])
+        h, w = (side // config.autoencoder.stride for side in (height, width))
+        x, z, guide = (
+            torch.zeros(1, *shape).contiguous(memory_format=CHANNELS_LAST)
+            for shape in (
+                (3, height, width),
+                (config.autoencoder.latent_channels, h, w),
+                (config.compression.width, h, w),
+            )
+        )
+        t = torch.zeros(1)
+    works: dict[str, Callable[[], Tensor]] = {
+        "E": lambda: model.autoencoder.feature(x),
+        "step": lambda: model.predict_noise(z, t, guide),
+        "D": lambda: model.autoencoder.decode(z),
+    }
+    instrument(model, tally, norms != "library")
+    with torch.no_grad(), tally, FusedAttention(tally):
+        works[part]()
+    return _row(size, part, precision, norms, tally)
+
+
+@functools.cache
+def exact_networks(config: ModelConfig) -> EntropyModel:
+    """On the meta device, where only their shapes matter; made on the CPU, as their making looks at weights."""
+    return exact_copy(EntropyModel(config.compression)).to("meta")
+
+
+def count_exact(config: ModelConfig, size: tuple[int, int]) -> Row:
+    tally, exact = Tally(kernels=False), exact_networks(config)
+    height, width = (-(-side // config.hyper_stride) for side in reversed(size))
+    with torch.device("meta"):
+        indices = torch.zeros(1, height, width, dtype=torch.int64)
+        y = torch.zeros(1, config.compression.y_channels, 4 * height, 4 * width, dtype=torch.float64)
+        level = torch.zeros(1, dtype=torch.float64)
+        with torch.no_grad(), tally:
+            symbols_of(exact, y, exact.hyper(exact.codebook.lookup(indices), level))
+    return _row(size, EXACT, "fp64", "", tally)
+
+
+def _row(size: tuple[int, int], part: str, precision: str, norms: str, tally: Tally) -> Row:
+    return Row(
+        f"{size[0]}x{size[1]}",
+        part,
+        precision,
+        norms,
+        tally.operations,
+        tally.bytes.total(),
+        tally.bytes["norm"],
+        tally.bytes["products"] + tally.bytes["bias"],
+        tally.bytes["attention"],
+        tally.launches.total(),
+        tally.launches["norm"],
+        tally.peak,
+    )
+
+
+def table(rows: list[Row], throughput: float, bandwidth: float) -> str:
+    header = (
+        "part",
+        "precision",
+        "norms",
+        "TFLOP",
+        "GB moved",
+        "by norms",
+        "by products",
+        "by attention",
+        "launches",
+        "by norms",
+        "peak",
+        f"ms at {throughput:g} TFLOP/s",
+        f"ms at {bandwidth:g} TB/s",
+    )
+    lines = [
+        (
+            row.part,
+            row.precision,
+            row.norms,
+            f"{row.operations / 1e12:.2f}",
+            f"{row.bytes / 1e9:.2f}",
+            f"{row.bytes_of_norms / 1e9:.2f}",
+            f"{row.bytes_of_products / 1e9:.2f}",
+            f"{row.bytes_of_attention / 1e9:.2f}",
+            str(row.launches),
+            str(row.launches_of_norms),
+            f"{row.peak_bytes / 2**30:.2f} GiB",
+            "" if row.part == EXACT else f"{row.operations / throughput / 1e9:.2f}",
+            f"{row.bytes / bandwidth / 1e9:.2f}",
+        )
+        for row in rows
+    ]
+    return report.markdown(header, lines)
+
+
+def run(options: argparse.Namespace) -> None:
+    config, rows = PRESETS[options.model], list[Row]()
+    for size in options.sizes:
+        found = [
+            count(config, size, part, precision, norms)
+            for part, precisions in (("E", ("fp32", "bf16")), ("step", ("bf16",)), ("D", ("bf16",)))
+            for precision in precisions
+            for norms in options.norms
+        ]
+        found.append(count_exact(config, size))
+        print(f"{found[0].size}\n\n{table(found, options.throughput, options.bandwidth)}\n", flush=True)
+        rows += found
+    remarks = [f"`{report.command()}`", f"{options.model}, batch 1"]
+    print(*remarks, sep="\n\n")
+    if options.output:
+        report.write_csv(options.output, Row._fields, rows, remarks)
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--model", choices=PRESETS, default="sd21")
+    options.add_argument("--sizes", type=_sizes, default=_sizes("768x512,1920x1088"), metavar="WxH,...")
+    options.add_argument("--norms", type=lambda text: text.split(","), default=NORMS, metavar=",".join(NORMS))
+    options.add_argument("--throughput", type=float, default=790.0, metavar="TFLOP/S")
+    options.add_argument("--bandwidth", type=float, default=4.8, metavar="TB/S")
+    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    return options
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    sizes = [tuple(map(int, one.split("x"))) for one in text.split(",")]
+    return [(width, height) for width, height in sizes]
+
+
+if __name__ == "__main__":
+    sys.exit(run(parser().parse_args()))
