@@ -4,9 +4,8 @@
 
 Each picture is compressed to a file at every quality (and every --bpps and --byte-limits), read back and restored.
 Baselines come at the size of rdeic's file, picture by picture; the best of their variants counts (see
-rdeic.evaluation.conventional). bpp = file bytes * 8 / original pixels. PSNR in RGB, per picture and then averaged;
-MS-SSIM in RGB (pytorch-msssim); perceptual: rdeic.training.perceptual, lower is better. Printed is a Markdown table of
-the means; the CSV has every picture too.
+rdeic.evaluation.conventional). bpp = file bytes * 8 / original pixels. The metrics are those of `rdeic evaluate`
+(docs/evaluation.md). Printed is a Markdown table of the means; the CSV has every picture too.
 """
 
 from __future__ import annotations
@@ -22,19 +21,16 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 import rdeic
 from rdeic import images
-from rdeic.evaluation import report
+from rdeic.evaluation import metrics, report
 from rdeic.evaluation.conventional import CODECS, Conventional
-from rdeic.training import metrics, perceptual
+from rdeic.evaluation.metrics import Judges
 
 P = ParamSpec("P")
 T = TypeVar("T")
 MEAN = "mean"
-MIN_MS_SSIM_SIDE = 161
 
 
 class Goal(NamedTuple):
@@ -57,14 +53,17 @@ class Row(NamedTuple):
     variant: str  # of a baseline: its own settings
     bytes: float
     bpp: float
-    psnr: float
-    ms_ssim: float  # nan: sides too small
-    perceptual: float  # nan: not measured
+    psnr: float  # nan here and below: not measured, or the picture is too small
+    ms_ssim: float
+    perceptual: float
+    gradients: float
+    ssimulacra2: float
     compress_s: float
     decompress_s: float
 
 
-MEASURED = ("bytes", "bpp", "psnr", "ms_ssim", "perceptual", "compress_s", "decompress_s")
+METRICS = ("psnr", "ms_ssim", "perceptual", "gradients", "ssimulacra2")
+MEASURED = ("bytes", "bpp", *METRICS, "compress_s", "decompress_s")
 
 
 class Bench(NamedTuple):
@@ -73,7 +72,7 @@ class Bench(NamedTuple):
     codec: rdeic.Codec
     goals: list[Goal]
     baselines: list[str]
-    distance: nn.Module | None
+    judges: Judges
     folder: Path  # for the files
 
 
@@ -91,40 +90,23 @@ def measure(bench: Bench, path: Path) -> Iterator[Row]:
         file.write_bytes(blob)
         image, decompress_s = timed(bench.codec.decompress, file)
         size = file.stat().st_size
-        scores = judge(bench.distance, np.asarray(image), picture)
+        scores = judge(bench.judges, np.asarray(image), picture)
         yield row(path, picture, ("rdeic", goal.label, ""), size, scores, (compress_s, decompress_s))
         for name, rival in rivals.items():
             attempt = rival.closest(size)
             data, compress_s = timed(attempt.codec.encode, picture, attempt.setting)
             restored, decompress_s = timed(attempt.codec.decode, data)
             variant = f"1/{attempt.downscale} {attempt.setting}"
-            scores = judge(bench.distance, restored, picture)
+            scores = judge(bench.judges, restored, picture)
             yield row(
                 path, picture, (name, goal.label, variant), len(data), scores, (compress_s, decompress_s)
             )
 
 
-class Scores(NamedTuple):
-    psnr: float
-    ms_ssim: float
-    perceptual: float
-
-
-def judge(distance: nn.Module | None, restored: images.Picture, picture: images.Picture) -> Scores:
-    """Both (H, W, 3) uint8."""
-    x_hat, x = signed(restored), signed(picture)
-    large = min(picture.shape[:2]) >= MIN_MS_SSIM_SIDE
-    with torch.inference_mode():
-        return Scores(
-            metrics.psnr(x_hat, x),
-            metrics.ms_ssim(x_hat, x) if large else math.nan,
-            math.nan if distance is None else float(distance(x_hat, x)),
-        )
-
-
-def signed(picture: images.Picture) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+def judge(judges: Judges, restored: images.Picture, picture: images.Picture) -> list[float]:
+    """Both (H, W, 3) uint8 -> the METRICS, nan where there is none."""
+    found = dict(metrics.scores(judges, restored, picture))
+    return [found.get(name, math.nan) for name in METRICS]
 
 
 def row(
@@ -132,7 +114,7 @@ def row(
     picture: images.Picture,
     names: tuple[str, str, str],
     size: int,
-    scores: Scores,
+    scores: Sequence[float],
     seconds: tuple[float, float],
 ) -> Row:
     height, width, _ = picture.shape
@@ -194,6 +176,8 @@ def table(rows: Sequence[Row]) -> str:
         "PSNR",
         "MS-SSIM",
         "perceptual",
+        "gradients",
+        "SSIMULACRA2",
         "compress",
         "decompress",
     )
@@ -207,6 +191,8 @@ def table(rows: Sequence[Row]) -> str:
             f"{one.psnr:.2f} dB",
             number(one.ms_ssim),
             number(one.perceptual),
+            number(one.gradients),
+            "-" if math.isnan(one.ssimulacra2) else f"{one.ssimulacra2:.1f}",
             f"{one.compress_s:.2f} s",
             f"{one.decompress_s:.2f} s",
         )
@@ -233,15 +219,16 @@ def run(arguments: argparse.Namespace) -> None:
     goals += [Goal(f"{value:.0f} bytes", max_bytes=round(value)) for value in arguments.byte_limits]
     codec = rdeic.load(arguments.model, arguments.device, encoder_precision=arguments.encoder_precision)
     codec.decompress(codec.compress(np.zeros((64, 64, 3), np.uint8)))  # loads the model: no part of any time
-    distance = perceptual.load(arguments.perceptual) if arguments.perceptual else None
+    judges = metrics.load(arguments.metrics, arguments.perceptual, arguments.device)
+    missing = [f"not measured: {one.metric} ({one.reason})" for one in judges.unavailable]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(codec, goals, arguments.baselines, distance, Path(folder))
+        bench = Bench(codec, goals, arguments.baselines, judges, Path(folder))
         for done, path in enumerate(paths, start=1):
             rows += measure(bench, path)
             print(f"{done}/{len(paths)} {path.name}", file=sys.stderr)
     averages = means(rows)
-    remarks = [f"`{report.command()}`", report.machine(), *findings(rows, goals)]
+    remarks = [f"`{report.command()}`", report.machine(), *findings(rows, goals), *missing]
     print(table(averages), *remarks, sep="\n\n")
     if arguments.output:
         cells = [[cell(value) for value in one] for one in [*rows, *averages]]
@@ -252,11 +239,16 @@ def numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",") if part]
 
 
-def names(text: str) -> list[str]:
-    found = [part for part in text.split(",") if part]
-    if unknown := set(found) - set(CODECS):
-        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: choose from {', '.join(CODECS)}")
-    return found
+def among(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        found = [part for part in text.split(",") if part]
+        if unknown := set(found) - set(choices):
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(sorted(unknown))}: choose from {', '.join(choices)}"
+            )
+        return found
+
+    return names
 
 
 def parser() -> argparse.ArgumentParser:
@@ -270,7 +262,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--qualities", type=numbers, default="0,25,50,75,100", metavar="Q,Q,...")
     options.add_argument("--bpps", type=numbers, default="", metavar="B,B,...", help="wanted bits per pixel")
     options.add_argument("--byte-limits", type=numbers, default="", metavar="N,N,...")
-    options.add_argument("--baselines", type=names, default="", metavar="CODEC,...", help=", ".join(CODECS))
+    options.add_argument(
+        "--baselines", type=among(CODECS), default="", metavar="CODEC,...", help=", ".join(CODECS)
+    )
+    options.add_argument(
+        "--metrics", type=among(METRICS), default=",".join(METRICS), metavar="NAME,...", help="default: all"
+    )
     options.add_argument("--perceptual", metavar="FILE", help='SqueezeNet 1.0 safetensors, or "lpips"')
     options.add_argument("-o", "--output", type=Path, metavar="CSV")
     return options

@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if importlib.util.find_spec("bjontegaard") is None:  # now, not after half an hour
         raise ConfigError("BD-rates need bjontegaard: pip install 'rdeic[eval]'")
-    paths = sorted(p for p in arguments.eval.rglob("*") if p.suffix.lower() in images.SUFFIXES)
+    paths = sorted(p for p in arguments.eval.rglob("*") if p.suffix.lower() in images.readable_suffixes())
     if not paths:
         raise ConfigError(f"{arguments.eval}: no pictures there")
     require_same_runs(arguments)

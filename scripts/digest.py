@@ -23,6 +23,7 @@ from rdeic.evaluation.results import Results, load
 from rdeic.evaluation.same_rate import AtRate, Reading, at_rates
 from rdeic.evaluation.types import METRICS, Metric
 
+DIGITS = {"psnr": 2, "ssimulacra2": 1, "cvvdp": 2, "butteraugli": 2}  # 3 for the others
 HIGHEST = 0.3  # bits per pixel: beyond it nothing is extreme any more
 
 
@@ -62,7 +63,7 @@ def _at_rate(table: AtRate, measured: Sequence[Metric]) -> str:
 def _reading(one: Reading, metric: Metric) -> str:
     if one.value is None:
         return "-"
-    text = f"{one.value:.2f}" if metric.name == "psnr" else f"{one.value:.3f}"
+    text = f"{one.value:.{DIGITS.get(metric.name, 3)}f}"
     return f"**{text}**" if one.best else text
 
 

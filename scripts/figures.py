@@ -28,7 +28,7 @@ from rdeic.evaluation.analyses.page import Section, Table
 from rdeic.evaluation.analyses.subject import Named, Subject, check_names, choose
 from rdeic.evaluation.analyses.sweep import Axis, Decoding, Judge, Point
 
-METRICS = ("psnr", "ms_ssim", "lpips", "dists", "perceptual")
+METRICS = ("psnr", "ms_ssim", "lpips", "dists", "gradients", "perceptual")
 TABLE_STEPS = (2, 5, 50)  # of the paper's Tables I and III
 TIMED = 5  # pictures at most
 
@@ -214,7 +214,7 @@ def read_pictures(places: Sequence[Path], most: int | None) -> list[Named]:
         path
         for place in places
         for path in (sorted(place.rglob("*")) if place.is_dir() else [place])
-        if not place.is_dir() or path.suffix.lower() in images.SUFFIXES
+        if not place.is_dir() or path.suffix.lower() in images.readable_suffixes()
     ]
     if not paths:
         raise rdeic.ConfigError(f"{', '.join(map(str, places)) or '--data'}: no pictures there")

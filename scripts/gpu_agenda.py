@@ -1,271 +1,159 @@
-"""What waits for a GPU, in calls of limited time: trains mini, times sd21 at full size, compares devices.
+"""What waits for a GPU, for one that is borrowed by the minute: devices, times of sd21, training.
 
-    python scripts/gpu_agenda.py --data PHOTOGRAPHS --eval KODAK --perceptual WEIGHTS -o DIR
-        [--seconds 570] [--training-minutes 20] [--only train,time,devices] [--deliver FOLDER]
+    python scripts/gpu_agenda.py --only pack --data PHOTOGRAPHS [--eval KODAK] [--run RUN] [--start MODEL]
+        [--perceptual FILE] --output LOADS                                                               (here, first)
+    python scripts/gpu_agenda.py [--only devices,time,train] --loads LOADS [--train STAGE CONFIG SHARE]...
+        [--seconds 570] [--work FOLDER] [--output FOLDER]                                     (there; again to go on)
+    python scripts/gpu_agenda.py --only join --pieces FOLDER... --output FOLDER                            (here, last)
 
 Exit status 0: all is done; 75: the time is up, the same command goes on; 1: a named failure.
 
-    train     the four stages of configs/mini-gpu, one after the other. At its start each stage is timed; it gets the
-              steps that fit its share of --training-minutes, and half the batch for as long as memory runs out. When
-              the call's time is up it stops with a checkpoint.
-    time      benchmarks/full_size.py with random weights of sd21, in float32, bfloat16 and float16
-    devices   files of the --eval pictures made on the CPU and on the device, each decoded on both
+    pack      folders of at most 60 MB: the photographs as WebP, and whatever else the parts need, in pieces
+    devices   24 pictures at 3 qualities made on the CPU and on the device, each decoded on the other
+    time      benchmarks/full_size.py with random weights of sd21: eager, graphs and compile, each checked against
+              float32 before it is timed
+    train     stages, each for its share of all the time that is left, with the learning rate falling by the clock;
+              the first goes on from the newest checkpoint of --run. Default: the four of configs/mini-gpu
+    send      nothing new, only what earlier calls had no room for; --again: everything once more
+    join      what came back, put together and verified
 
---deliver packs what came of it (tables, plans, the last finished model in half precision) into pieces of 15 MiB that a
-narrow way back can carry: cat agenda.tar.* | tar x. A PyTorch image lacks constriction and pytorch-msssim at least.
+What came of a part is in --output as soon as it ends: at most 8 flat files of at most 15 MB, one of them a manifest;
+what has no room waits in --work for the next call, before which --output is to be emptied. A part that fails does not
+keep the others from running. A bare machine needs torch, constriction and the package's other dependencies
+(pip install -e .). --tiny, the default without a GPU, tries the same commands on something small.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
-import io
-import itertools
-import json
-import re
-import signal
-import subprocess
+import os
 import sys
-import tarfile
-import time
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
-import numpy as np
 import torch
+from agenda_clock import Clock, OutOfTimeError
+from agenda_freight import Dispatch, join, pack
+from agenda_measure import compare_devices, time_full_size
+from agenda_tiny import make_tiny
+from agenda_train import freight, train_all
 
-import rdeic
-from rdeic import files, images, registry
-from rdeic.checkpoints import load_model, save_model
-from rdeic.config import PRESETS
-from rdeic.errors import ConfigError, RdeicError, TrainingError
-from rdeic.evaluation import report
-from rdeic.model import Rdeic
-from rdeic.training import config as settings
-from rdeic.training import run as train
-from rdeic.training.config import TrainConfig
+from rdeic.errors import CheckpointError, ConfigError, RdeicError
+from rdeic.training import checkpoint, sources
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARES = {"autoencoder": 0.3, "prior": 0.2, "independent": 0.25, "fixed-step": 0.25}  # of the training time
-USED = 0.9  # of a stage's time, for steps; the rest loads pictures, validates and saves
-SMALLEST_BATCH = 8
-SPARE = 25.0  # seconds to end a step, save and deliver before a call is over
-WORTHWHILE = 45.0  # seconds left without which nothing new is begun
-SIZES = "512x512,768x512,1920x1080"
-QUALITIES = (0.0, 50.0, 100.0)
-PIECE = 15 << 20  # bytes
+MINI_GPU = ROOT / "configs" / "mini-gpu"
+SHARES = {"autoencoder": "0.3", "prior": "0.2", "independent": "0.25", "fixed-step": "0.25"}
+TABLES: dict[str, Callable[[argparse.Namespace, Clock], list[Path]]] = {
+    "devices": compare_devices,
+    "time": time_full_size,
+}
+ON_THE_MACHINE = ("devices", "time", "train", "send")
+PARTS = ("pack", *ON_THE_MACHINE, "join")
 MORE_TO_DO = 75  # exit status
+WEBP_QUALITY = 86
 
 
-class OutOfTimeError(Exception):
-    """The call is over, the agenda is not."""
+def pack_loads(arguments: argparse.Namespace) -> None:
+    entries = list[tuple[str, Path]]()
+    if arguments.run:
+        if not (steps := checkpoint.steps(arguments.run)):
+            raise ConfigError(f"{arguments.run} holds no checkpoint to go on from")
+        newest = checkpoint.path_of(steps[-1], arguments.run)
+        entries.append((f"run/{newest.name}", newest))
+    if arguments.start:
+        entries += [(f"start/{path.name}", path) for path in sorted(Path(arguments.start).iterdir())]
+    if arguments.perceptual:
+        entries.append(("perceptual.safetensors", arguments.perceptual))
+    if arguments.eval:
+        entries += [(f"eval/{path.name}", path) for path in sorted(arguments.eval.iterdir())]
+    found = sources.find(arguments.data)
+    for folder in pack(found, arguments.webp_quality, entries, arguments.output):
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        print(f"{folder}: {size / 1e6:.1f} MB", flush=True)
 
 
-class Clock:
-    """The time of one call."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds - SPARE
-
-    @property
-    def left(self) -> float:
-        return self._end - time.monotonic()
-
-    def require(self, seconds: float) -> None:
-        """Raises OutOfTimeError unless so much is left."""
-        if self.left < seconds:
-            raise OutOfTimeError
+def unpack_loads(arguments: argparse.Namespace) -> None:
+    """Finds in --loads what was not given otherwise. Raises CheckpointError while pieces are missing."""
+    arrived: Path = arguments.work / "arrived"
+    if missing := join([arguments.loads], arrived):
+        raise CheckpointError(f"{arguments.loads} lacks {', '.join(missing)}; bring the other loads first")
+    arguments.data += sorted(arguments.loads.rglob("pictures.tar"))
+    for name, inside in (("run", "run"), ("start", "start"), ("eval", "eval")):
+        if getattr(arguments, name) is None and (arrived / inside).is_dir():
+            setattr(arguments, name, arrived / inside)
+    if arguments.perceptual is None and (arrived / "perceptual.safetensors").is_file():
+        arguments.perceptual = arrived / "perceptual.safetensors"
 
 
-# Training
+def work_off(arguments: argparse.Namespace) -> int:
+    """The parts for the borrowed machine, each delivered as it ends => exit status."""
+    clock = Clock(arguments.seconds, arguments.spare)
+    dispatch = Dispatch(arguments.work / "waiting", arguments.output)
+    if arguments.again:
+        dispatch.send_again()
+    statuses = [work_off_part(name, arguments, clock, dispatch) for name in arguments.only]
+    waiting = dispatch.send()
+    print(f"{waiting} pieces wait for the next call" if waiting else "all pieces are sent", flush=True)
+    return 1 if 1 in statuses else MORE_TO_DO if waiting or MORE_TO_DO in statuses else 0
 
 
-def train_all(arguments: argparse.Namespace, clock: Clock) -> None:
-    """The stages that are not finished, up to the end of the call."""
-    before: Path | str = arguments.start or ""
-    for stage, share in SHARES.items():
-        out: Path = arguments.output / stage
-        if not _finished(out):
-            clock.require(arguments.worthwhile)
-            config = settings.read(arguments.configs / f"{stage}.toml")
-            distance = arguments.perceptual if config.perceptual else ""
-            config = dataclasses.replace(config, model=str(before or config.model), perceptual=distance)
-            config = planned(stage, config, share * 60 * arguments.training_minutes, arguments)
-            with ending_after(clock.left):
-                train(stage, config, arguments.data, resume=True, dry_run=False, out=out)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if not _finished(out):
-                raise OutOfTimeError
-        before = out / "model"
-
-
-def _finished(out: Path) -> bool:
-    return (out / "model" / registry.CONFIG_FILE).is_file()
-
-
-def _finished_stages(output: Path) -> list[str]:
-    return [stage for stage in SHARES if _finished(output / stage)]
-
-
-def planned(stage: str, config: TrainConfig, seconds: float, arguments: argparse.Namespace) -> TrainConfig:
-    """`config` with the batch that fits the memory and the steps that fit the time; decided once, then kept."""
-    plan: Path = arguments.output / stage / "plan.json"
-    if not plan.is_file():
-        batch, pace = _paced(stage, config, arguments)
-        steps = max(1, min(config.steps, int(USED * seconds / pace)))
-        plan.parent.mkdir(parents=True, exist_ok=True)
-        decided = {"batch": batch, "steps": steps, "seconds_per_step": pace}
-        files.atomic_write(plan, json.dumps(decided).encode())
-        print(f"{stage}: {steps} steps of {batch} crops, {pace:.4f} s each", flush=True)
-    decided = json.loads(plan.read_text(encoding="utf-8"))
-    warmup = min(config.warmup_steps, decided["steps"] // 10)
-    return dataclasses.replace(config, batch=decided["batch"], steps=decided["steps"], warmup_steps=warmup)
-
-
-def _paced(stage: str, config: TrainConfig, arguments: argparse.Namespace) -> tuple[int, float]:
-    """The largest batch of `config.batch`, half of it, ... that memory can hold, and its seconds per step."""
-    while True:
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(said):
-                train(stage, config, arguments.data, resume=False, dry_run=True, out=arguments.output / stage)
-        except TrainingError as error:
-            if "out of memory" not in str(error) or config.batch <= SMALLEST_BATCH:
-                raise
-            config = dataclasses.replace(config, batch=config.batch // 2)
-            continue
-        print(said.getvalue(), end="", flush=True)
-        found = re.search(r"^seconds per step +([\d.]+)", said.getvalue(), re.MULTILINE)
-        if found is None:
-            raise TrainingError(f"the dry run of {stage} did not say how long a step takes")
-        return config.batch, max(float(found[1]), 1e-3)
-
-
-@contextlib.contextmanager
-def ending_after(seconds: float) -> Iterator[None]:
-    """Training inside the block that is not over after `seconds` ends as on SIGTERM: with a checkpoint."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # not in its loop yet, or no longer
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
-        else:
-            signal.raise_signal(signal.SIGTERM)
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+def work_off_part(name: str, arguments: argparse.Namespace, clock: Clock, dispatch: Dispatch) -> int:
+    """One part, delivered whatever comes of it => exit status."""
+    status = 0
     try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-# Full size
-
-
-def time_full_size(arguments: argparse.Namespace, clock: Clock) -> None:
-    """A table for each precision, of a model with random weights."""
-    folder: Path = arguments.output / "random" / arguments.full_size
-    if not (folder / registry.CONFIG_FILE).is_file():
-        clock.require(arguments.worthwhile)
-        torch.manual_seed(0)
-        with torch.device(arguments.device):
-            model = Rdeic(PRESETS[arguments.full_size])
-        save_model(model, folder)
-    for precision in ("fp32", "bf16", "fp16"):
-        table: Path = arguments.output / f"full_size-{precision}.csv"
-        if table.is_file():
-            continue
-        clock.require(arguments.worthwhile)
-        program = [sys.executable, str(ROOT / "benchmarks" / "full_size.py"), str(folder)]
-        program += ["--precision", precision, "--device", arguments.device, "--sizes", arguments.sizes]
-        program += ["--runs", "5", "-o", str(table)]
-        try:
-            subprocess.run(program, check=True, timeout=clock.left)
-        except subprocess.TimeoutExpired as error:
-            raise OutOfTimeError from error
-        except subprocess.CalledProcessError as error:
-            raise ConfigError(f"{' '.join(program)} failed; its message is above") from error
-
-
-# Devices
-
-
-def compare_devices(arguments: argparse.Namespace, clock: Clock) -> None:
-    """How pictures differ between devices, whichever made the file; DIR/devices.csv."""
-    table: Path = arguments.output / "devices.csv"
-    if table.is_file():
-        return
-    clock.require(arguments.worthwhile)
-    done = _finished_stages(arguments.output)[-1:]
-    model = str(arguments.output / done[0] / "model") if done else "mini"
-    codecs = [(name, rdeic.load(model, name)) for name in ("cpu", arguments.device)]
-    rows, gaps = list[tuple[object, ...]](), [0.0]
-    paths = sorted(path for path in arguments.eval.rglob("*") if path.suffix.lower() in images.SUFFIXES)
-    for path, quality, (made_on, codec) in itertools.product(paths, QUALITIES, codecs):
-        clock.require(0.0)
-        blob = codec.compress(path, quality)
-        try:
-            one, other = (np.asarray(each.decompress(blob)).astype(float) for _, each in codecs)
-        except RdeicError as error:
-            rows.append((path.name, quality, made_on, len(blob), "", "", str(error)))
-            continue
-        gap = np.abs(one - other)
-        gaps.append(float(gap.max()))
-        rows.append((path.name, quality, made_on, len(blob), gap.mean(), gap.max(), ""))
-    header = ("image", "quality", "made_on", "bytes", "mean_difference", "max_difference", "error")
-    report.write_csv(table, header, rows, [report.command(), report.machine(), f"cpu and {arguments.device}"])
-    failed = sum(bool(row[-1]) for row in rows)
-    print(f"devices: {len(rows)} files, {failed} failed, largest difference {max(gaps):g} of 255", flush=True)
-
-
-# The way back
-
-
-def deliver(output: Path, folder: Path) -> None:
-    """Tables, plans, and the last finished model in half precision, as pieces of one tar file in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = [*output.glob("*.csv"), *output.glob("*/plan.json")]
-    for stage in _finished_stages(output)[-1:]:
-        model, _ = load_model(output / stage / "model", "cpu")
-        save_model(model, output / "half" / stage, torch.float16)
-        kept += (output / "half" / stage).iterdir()
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for path in kept:
-            archive.add(path, str(path.relative_to(output)))
-    data = stream.getvalue()
-    for number, first in enumerate(range(0, len(data), PIECE)):
-        files.atomic_write(folder / f"agenda.tar.{number:02}", data[first : first + PIECE])
-
-
-TASKS = {"train": train_all, "time": time_full_size, "devices": compare_devices}
+        if name in TABLES:
+            found = TABLES[name](arguments, clock)
+            dispatch.add(name, [(path.name, path) for path in found])
+        elif name == "train":
+            train_all(arguments, clock)
+    except OutOfTimeError:
+        print(f"{name}: the time is up, the same command goes on", file=sys.stderr)
+        status = MORE_TO_DO
+    except RdeicError as error:
+        print(f"gpu_agenda: {name}: {error}", file=sys.stderr)
+        status = 1
+    except Exception:  # of whatever kind: the machine is lent once, and the other parts may work
+        traceback.print_exc()
+        status = 1
+    if name == "train":
+        for archive, entries in freight(arguments.work):
+            dispatch.add(archive, entries)
+    dispatch.send()
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """See the module's docstring -> exit status. Raises RdeicError."""
     arguments = parser().parse_args(argv)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    clock, status = Clock(arguments.seconds), 0
-    try:
-        for name in arguments.only:
-            TASKS[name](arguments, clock)
-    except OutOfTimeError:
-        print("the time is up: the same command goes on", file=sys.stderr)
-        status = MORE_TO_DO
-    finally:
-        if arguments.deliver:
-            deliver(arguments.output, arguments.deliver)
-    return status
+    if arguments.only == ["pack"]:
+        pack_loads(arguments)
+        return 0
+    if arguments.only == ["join"]:
+        missing = join(arguments.pieces, arguments.output)
+        if missing:
+            raise CheckpointError(f"still to be fetched: {', '.join(missing)}")
+        return 0
+    arguments.train = arguments.train or [
+        [stage, MINI_GPU / f"{stage}.toml", SHARES[stage]] for stage in SHARES
+    ]
+    if arguments.tiny is None:
+        arguments.tiny = arguments.device == "cpu"
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.loads:
+        unpack_loads(arguments)
+    if arguments.tiny:
+        make_tiny(arguments)
+    return work_off(arguments)
 
 
 def _names(text: str) -> list[str]:
     names = text.split(",")
-    if unknown := sorted(set(names) - set(TASKS)):
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(TASKS)}")
+    if unknown := sorted(set(names) - set(PARTS)):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(PARTS)}")
+    if len(names) > 1 and (alone := set(names) - set(ON_THE_MACHINE)):
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(alone))} goes alone")
     return names
 
 
@@ -273,22 +161,40 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--data", type=Path, action="append", default=[], help="photographs; again for more")
-    options.add_argument("--eval", type=Path, default=Path("."), metavar="DIR", help="pictures for devices")
-    options.add_argument("--perceptual", default="lpips", metavar="FILE", help='weights, or "lpips"')
-    options.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    options.add_argument("--seconds", type=float, default=570.0, help="of this call")
-    options.add_argument("--training-minutes", type=float, default=20.0, help="of all calls together")
-    options.add_argument("--only", type=_names, default="train,time,devices", metavar="TASK,...")
-    options.add_argument("--start", metavar="DIR", help="model that the first stage goes on from")
-    options.add_argument("--configs", type=Path, default=ROOT / "configs" / "mini-gpu", metavar="DIR")
-    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options.add_argument("--full-size", choices=PRESETS, default="sd21", metavar="PRESET", help="for time")
-    options.add_argument("--sizes", default=SIZES, metavar="WxH,...", help="for time")
-    options.add_argument(
-        "--worthwhile", type=float, default=WORTHWHILE, help="seconds to begin anything with"
+    add = options.add_argument
+    add("--only", type=_names, default="devices,time,train", metavar="PART,...")
+    add("--loads", type=Path, metavar="DIR", help="what `pack` made, as far as it has arrived")
+    add("--data", type=Path, action="append", default=[], help="photographs; again for more")
+    add("--eval", type=Path, metavar="DIR", help="pictures for devices; default: some of --data")
+    add("--run", type=Path, metavar="DIR", help="a run under way, as `rdeic train` writes it")
+    add(
+        "--start",
+        type=Path,
+        metavar="MODEL",
+        help="what the first stage starts from; default: as its file says",
     )
-    options.add_argument("--deliver", type=Path, metavar="FOLDER")
+    add("--perceptual", type=Path, metavar="FILE", help="weights of the distance; default: as its file says")
+    add("--train", nargs=3, action="append", metavar=("STAGE", "CONFIG", "SHARE"), help="in this order")
+    default = Path(os.environ.get("OUT") or "agenda-out")
+    add("-o", "--output", type=Path, default=default, metavar="DIR", help="default: $OUT")
+    add("--work", type=Path, default=Path("agenda-work"), metavar="DIR", help="kept between calls")
+    add("--seconds", type=float, default=570.0, help="of this call")
+    add("--spare", type=float, default=20.0, help="seconds of it to save and deliver in")
+    add("--time-seconds", type=float, default=60.0, help="for time")
+    add("--training-minutes", type=float, default=0.0, help="of all calls together; 0: the rest of this one")
+    add("--finish-seconds", type=float, default=20.0, help="that a stage takes after its last step")
+    add("--worthwhile", type=float, default=30.0, help="seconds without which nothing new is begun")
+    add("--cache-mb", type=int, default=40_000, help="for pictures, on a GPU")
+    add("--model", default="mini", help="for devices")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--full-size", default="sd21", metavar="CONFIG", help="for time")
+    add("--sizes", default="768x512", metavar="WxH,...", help="for time")
+    add("--precision", default="bf16", help="for time")
+    add("--runs", type=int, default=5, help="for time")
+    add("--tiny", action=argparse.BooleanOptionalAction, help="default: without a GPU")
+    add("--webp-quality", type=int, default=WEBP_QUALITY, help="for pack")
+    add("--pieces", type=Path, nargs="+", default=[], metavar="DIR", help="for join")
+    add("--again", action="store_true", help="send everything once more")
     return options
 
 

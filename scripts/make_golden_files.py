@@ -27,10 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import golden_files_set as golden_set
 
 import rdeic
-from rdeic import config, container, images, metadata, payload
+from rdeic import config, container, images, metadata, payload, stored_size
 from rdeic.container import Section
 from rdeic.metadata import Location, Metadata
 from rdeic.model import Rdeic
+from rdeic.stored_size import Size
 
 MEAN_TOLERANCE, MAX_TOLERANCE = 0.25, 4.0  # of 255; float64 and bfloat16 networks: see the folder's README
 DESCRIBED = Metadata(
@@ -54,6 +55,7 @@ class Recipe(NamedTuple):
     sections: tuple[Section, ...] = ()
     model: str = "continuous"
     outliers: bool = False  # symbols that need every length of escape
+    original: tuple[int, int] | None = None  # width, height of what the picture of `size` is stored for
 
 
 METADATA = Section(metadata.KIND, metadata.pack(DESCRIBED))
@@ -68,6 +70,7 @@ RECIPES = {
     "highest": Recipe((64, 64), 100),
     "fixed-rate": Recipe((33, 70), model="fixed"),
     "escapes": Recipe((64, 64), 50, outliers=True),
+    "stored-smaller": Recipe((70, 45), 50, 7, (METADATA,), original=(208, 135)),
 }
 
 
@@ -91,10 +94,20 @@ def _with(*sections: Section) -> Callable[[bytes], bytes]:
     return lambda blob: container.pack(container.unpack(blob)._replace(sections=sections))
 
 
+def _stored(width: int, height: int) -> Section:
+    """As no file may have it."""
+    return Section(stored_size.KIND, struct.pack("<HH", width, height))
+
+
 REFUSED = {
     "unknown-critical": Refusal("newer rdeic is needed: the file has a section of kind 200", _with(Section(200, b"x"))),
     "version-2": Refusal("version 2 is newer than this program", lambda blob: resealed(blob, _set(3, 2))),
     "future-flags": Refusal("unknown flags 0x04", lambda blob: resealed(blob, _set(4, 4))),
+    "stored-larger": Refusal("implausible stored size 71x45", _with(_stored(71, 45))),
+    "stored-the-same": Refusal("implausible stored size 70x45", _with(_stored(70, 45))),
+    "stored-nothing": Refusal("implausible stored size 0x45", _with(_stored(0, 45))),
+    "stored-far-too-small": Refusal("implausible stored size 1x45", _with(_stored(1, 45))),
+    "malformed-stored-size": Refusal("stored size takes 3 bytes", _with(Section(stored_size.KIND, b"\x23\0\x16"))),
     "malformed-metadata": Refusal("metadata", _with(Section(metadata.KIND, b"\1\1\0x"))),
     "trailing-byte": Refusal("damaged", lambda blob: resealed(blob, lambda body: body.append(0))),
     "flipped-bit": Refusal("checksum", lambda blob: blob[:30] + bytes([blob[30] ^ 16]) + blob[31:]),
@@ -131,6 +144,10 @@ def encode(codec: rdeic.Codec, recipe: Recipe) -> bytes:
     source = picture(*recipe.size)
     blob = codec.compress(source, recipe.quality, seed=recipe.seed, verify=True)
     file = container.unpack(blob)._replace(sections=recipe.sections)
+    if recipe.original:
+        width, height = recipe.original
+        header = file.header._replace(width=width, height=height, stored=Size(*recipe.size))
+        file = file._replace(header=header)
     if recipe.outliers:
         model = codec._load().model
         x = torch.from_numpy(images.pad(source, codec.config.hyper_stride)).permute(2, 0, 1)[None] / 127.5 - 1

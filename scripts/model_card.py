@@ -53,7 +53,8 @@ the package."""
 PROTOCOL = """\
 Means over the pictures. Other codecs, where there are any, come at the size of rdeic's file, picture by picture, each
 at the best of full size and 1/2, 1/3 and 1/4 of it. bpp counts all bytes of the file over the original pixels; PSNR and
-MS-SSIM are in RGB; a lower perceptual distance is better."""
+MS-SSIM are in RGB; a lower perceptual distance is better, a higher SSIMULACRA2, and gradients (over the original's)
+near 1."""
 
 LIMITS = """\
 * **It makes things up.** Texture, leaves, hair, letters and small faces are plausible inventions, not records. Do not
@@ -64,6 +65,28 @@ LIMITS = """\
 * **Files belong to their weights.** A file decodes only with the very weights that made it (its fingerprint);
   retraining makes a new model, not a new version of this one.
 * Pictures are 8-bit sRGB inside; transparency, depth beyond 8 bits and other colour spaces are lost."""
+
+
+class Column(NamedTuple):
+    """One of rate_distortion.csv in a table; older files lack some."""
+
+    name: str
+    title: str
+    decimals: int
+    unit: str = ""
+
+
+COLUMNS = (
+    Column("bytes", "bytes", 0),
+    Column("bpp", "bpp", 4),
+    Column("psnr", "PSNR", 2, " dB"),
+    Column("ms_ssim", "MS-SSIM", 4),
+    Column("perceptual", "perceptual", 4),
+    Column("gradients", "gradients", 3),
+    Column("ssimulacra2", "SSIMULACRA2", 1),
+    Column("compress_s", "compress", 2, " s"),
+    Column("decompress_s", "decompress", 2, " s"),
+)
 
 
 class Stage(NamedTuple):
@@ -167,28 +190,18 @@ def progress(stage: Stage) -> str:
 def results_section(tables: list[Table]) -> Iterator[str]:
     yield "## Results"
     yield PROTOCOL
-    header = ("codec", "setting", "bytes", "bpp", "PSNR", "MS-SSIM", "perceptual", "compress", "decompress")
     for table in tables:
-        yield report.markdown(header, [measured(row) for row in table.rows if row["image"] == "mean"])
+        means = [row for row in table.rows if row["image"] == "mean"]
+        shown = [column for column in COLUMNS if any(row.get(column.name) for row in means)]
+        header = ("codec", "setting", *(column.title for column in shown))
+        lines = [(row["codec"], row["setting"], *(cell(row, one) for one in shown)) for row in means]
+        yield report.markdown(header, lines)
         yield "\n".join(f"* {remark}" for remark in table.remarks)
 
 
-def measured(row: dict[str, str]) -> tuple[str, ...]:
-    decimals = {
-        "bytes": 0,
-        "bpp": 4,
-        "psnr": 2,
-        "ms_ssim": 4,
-        "perceptual": 4,
-        "compress_s": 2,
-        "decompress_s": 2,
-    }
-    units = {"psnr": " dB", "compress_s": " s", "decompress_s": " s"}
-    cells = (
-        f"{float(row[name]):.{places}f}{units.get(name, '')}" if row[name] else "-"
-        for name, places in decimals.items()
-    )
-    return row["codec"], row["setting"], *cells
+def cell(row: dict[str, str], column: Column) -> str:
+    value = row.get(column.name)
+    return f"{float(value):.{column.decimals}f}{column.unit}" if value else "-"
 
 
 def speed_section(table: Table) -> Iterator[str]:
@@ -225,8 +238,11 @@ def defeats(tables: list[Table]) -> Iterator[str]:
             ("psnr", "PSNR", 1),
             ("ms_ssim", "MS-SSIM", 1),
             ("perceptual", "perceptual", -1),
+            ("ssimulacra2", "SSIMULACRA2", 1),
         ):
-            pairs = [(row[name], ours[row["setting"]][name]) for row in theirs if row[name]]
+            pairs = [(row[name], ours[row["setting"]][name]) for row in theirs if row.get(name)]
+            if name == "ssimulacra2" and not pairs:  # of an older file
+                continue
             better = sum(sign * (float(a) - float(b)) > 0 for a, b in pairs)
             counts.append(f"{title} at {better} of {len(pairs)}")
         yield f"* At rdeic's file sizes, {codec} measures better in {', '.join(counts)} settings (means, table above)."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from training_runs import NO_CRITIC
 
 from rdeic.training import loop
 from rdeic.training.config import LossWeights, TrainConfig
-from rdeic.training.contract import StageLoss
+from rdeic.training.contract import Paced, StageLoss
 from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops
 from rdeic.training.method import MethodConfig
 from rdeic.training.noise import Noise
@@ -26,6 +27,7 @@ CONFIG = TrainConfig(
     name="tiny",
     model="mini",
     steps=6,
+    minutes=0.0,
     batch=2,
     accumulate=1,
     crop=64,
@@ -38,6 +40,7 @@ CONFIG = TrainConfig(
     ema_decay=0.9,
     precision="fp32",
     checkpoint_activations=False,
+    compile=False,
     seed=3,
     threads=0,
     cache_mb=100,
@@ -50,12 +53,32 @@ CONFIG = TrainConfig(
     keep_best="",
     rounded_rate=False,
     train_decoder=False,
+    decoder_lr_factor=1.0,
+    features="",
     perceptual="",
     loss=LossWeights(
-        kl=0.0, lambda_min=0.0, lambda_max=0.0, balance=0.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=0.0
+        kl=0.0,
+        lambda_min=0.0,
+        lambda_max=0.0,
+        balance=0.0,
+        mse=1.0,
+        perceptual=0.0,
+        ms_ssim=0.0,
+        latent=0.0,
+        latent_noise=0.0,
+        rate_targets=(),
+        rate_speed=0.0,
     ),
+    critic=NO_CRITIC,
     method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
 )
+
+
+class Convolution(nn.Conv2d):
+    """One that torch.compile takes for a network of ours: those of torch itself it passes over."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input)
 
 
 class Denoising:
@@ -63,7 +86,7 @@ class Denoising:
 
     def __init__(self, poison_at: int = -1, interrupt_at: int = -1) -> None:
         torch.manual_seed(0)
-        self.frozen, self.trained = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
+        self.frozen, self.trained = Convolution(3, 4, 3, padding=1), Convolution(4, 3, 3, padding=1)
         self.model = nn.ModuleList([self.frozen, self.trained])
         self.model.register_buffer("seen", torch.zeros(()))
         self.steps, self.poison_at, self.interrupt_at = 0, poison_at, interrupt_at
@@ -72,8 +95,20 @@ class Denoising:
     def trainable(self) -> list[nn.Parameter]:
         return list(self.trained.parameters())
 
-    def gains(self) -> list[nn.Parameter]:
+    def networks(self) -> list[nn.Module]:
+        return [self.frozen, self.trained]
+
+    def paced(self) -> list[Paced]:
         return []
+
+    def critics(self) -> nn.Module | None:
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        assert not state
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
         error = (self.trained(self.frozen(x + 0.1 * noise.normal(x))) - x).square().mean()
@@ -87,7 +122,7 @@ class Denoising:
         total = 0.1 * (self.trained.bias - features.amax(0)).square().sum()
         return StageLoss(total, (("mse", total.detach()), ("largest", features.amax())))
 
-    def after_step(self) -> None:
+    def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
         self.steps += 1
         self.model.get_buffer("seen").add_(1)
         if self.steps == self.interrupt_at:

@@ -1,14 +1,10 @@
-"""The scripts that train and measure by themselves, on the tiny model: the ablation table, and what waits for a GPU."""
+"""The script that trains and measures the ablations by itself, on the tiny model."""
 
 from __future__ import annotations
 
 import csv
 import importlib
-import io
-import json
-import re
 import sys
-import tarfile
 from pathlib import Path
 from types import ModuleType
 
@@ -149,58 +145,3 @@ def test_one_command_trains_measures_and_does_nothing_twice(folder: Path, tmp_pa
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == before
     with pytest.raises(ConfigError, match="another --start or --steps-scale"):
         module.main([*arguments, "--steps-scale", "2e-4"])
-
-
-# What waits for a GPU
-
-
-def small_configs(target: Path, steps: int) -> Path:
-    """The configurations of the agenda, small enough for the tiny model."""
-    target.mkdir()
-    for path in (CONFIGS / "mini-gpu").glob("*.toml"):
-        text = path.read_text(encoding="utf-8")
-        crop = 64 if "ms_ssim = 0.0" in text else 192  # as MS-SSIM needs
-        for name, value in (("batch", 2), ("crop", crop), ("steps", steps), ("validation_images", 1)):
-            text = re.sub(rf"^{name} = \d+", f"{name} = {value}", text, count=1, flags=re.M)
-        (target / path.name).write_text(text, encoding="utf-8")
-    return target
-
-
-def agenda(folder: Path, configs: Path, out: Path, *more: str) -> int:
-    given = ["--data", folder / "train", "--eval", folder / "eval", "--configs", configs, "-o", out]
-    given += ["--perceptual", folder / "squeezenet.safetensors", "--start", folder / "start"]
-    common = ["--device", "cpu", "--worthwhile", "0", "--full-size", "mini", "--sizes", "128x128"]
-    status: int = script("gpu_agenda").main([*map(str, given), *common, *more])
-    return status
-
-
-def test_training_stops_with_a_checkpoint_when_the_call_is_over(folder: Path, tmp_path: Path) -> None:
-    configs, out = small_configs(tmp_path / "configs", 100_000), tmp_path / "out"
-    module = script("gpu_agenda")
-    more = ("--only", "train", "--seconds", str(module.SPARE + 1.5), "--training-minutes", "1000")
-    assert agenda(folder, configs, out, *more) == module.MORE_TO_DO
-    (checkpoint,) = (out / "autoencoder").glob("checkpoint-*.pt")
-    assert 0 < int(checkpoint.stem.split("-")[1]) < 100_000
-    assert not (out / "autoencoder" / "model").exists()
-    assert agenda(folder, configs, out, *more) == module.MORE_TO_DO
-    (later,) = (out / "autoencoder").glob("checkpoint-*.pt")
-    assert int(later.stem.split("-")[1]) > int(checkpoint.stem.split("-")[1])
-
-
-@pytest.mark.slow
-def test_the_whole_agenda(folder: Path, tmp_path: Path) -> None:
-    configs, out = small_configs(tmp_path / "configs", 3), tmp_path / "out"
-    delivered = tmp_path / "delivered"
-    assert agenda(folder, configs, out, "--deliver", str(delivered)) == 0
-    assert json.loads((out / "prior" / "plan.json").read_text())["steps"] == 3
-    differences = csv_rows(out / "devices.csv")
-    assert len(differences) == 2 * 3 * 2  # pictures, qualities, makers
-    assert {row["max_difference"] for row in differences} == {"0.0"}  # the same device twice
-    parts = {row["part"] for row in csv_rows(out / "full_size-bf16.csv")}
-    assert {"VAE encode", "U-Net + control step", "VAE decode"} <= parts
-    data = b"".join(path.read_bytes() for path in sorted(delivered.iterdir()))
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        archive.extractall(tmp_path / "back", filter="data")
-    model = rdeic.load(tmp_path / "back" / "half" / "fixed-step", "cpu")
-    picture = images.read(folder / "eval" / "0.png")
-    assert model.decompress(model.compress(picture)).size == (272, 208)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
 
 import rdeic
 from rdeic import container, images, payload
@@ -126,14 +125,6 @@ def test_points_are_of_the_file_restored_that_way(subject: Subject, photo: image
         assert point.bpp == pytest.approx(8 * len(blob) / (96 * 130))
         image = subject.decompress(blob, point.decoding.detail, point.decoding.steps)
         assert point.score("psnr") == psnr(np.asarray(image), photo)[0].value
-
-
-def test_sharpness_is_relative_to_the_original(photo: images.Picture) -> None:
-    blurred = np.asarray(Image.fromarray(photo).filter(ImageFilter.GaussianBlur(2)))
-    assert sweep.sharpness(photo, photo) == 1
-    assert sweep.sharpness(blurred, photo) < 0.7
-    assert sweep.sharpness(photo, blurred) == pytest.approx(1 / sweep.sharpness(blurred, photo))
-    assert sweep.sharpness(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 3), np.uint8)) == 0
 
 
 def test_means_and_the_best_of_each_quality() -> None:

@@ -16,7 +16,10 @@ from mounts import run_on
 import rdeic
 from rdeic import images
 from rdeic.cli import batch
-from rdeic.cli.batch import Item, Target
+from rdeic.cli.inputs import Source, gather, plain
+from rdeic.cli.journal import JOURNAL_FILE
+from rdeic.cli.outputs import Target
+from rdeic.cli.rules import Packing
 from rdeic.codec import Codec
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals, pipes and mounts as POSIX has them")
@@ -42,7 +45,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".*") if path.is_file()]
+    return [path for path in folder.rglob(".*") if path.is_file() and path.name != JOURNAL_FILE]
 
 
 def killed_after(command: list[str], lines: int, seconds: float) -> bool:
@@ -110,8 +113,8 @@ def test_leftovers_of_a_killed_run_are_no_inputs_and_no_outputs(tmp_path: Path) 
     album = make_album(tmp_path, 2)
     left = album / ".rdeic-0123456789abcdef.tmp"
     left.write_bytes(b"half a file")
-    inputs = batch.gather([str(album)], images.SUFFIXES)
-    batch.run(inputs, Target(None, ".rdeic", False, True), lambda item: (b"result", ""))
+    inputs = gather([str(album)], plain({".png"}))
+    batch.run(inputs, Target(None, ".rdeic", False), Packing(), lambda source: (b"result", ""))
     assert outputs(album).keys() == {"000.png", "001.png", "000.rdeic", "001.rdeic"}
     assert leftovers(album) == []
 
@@ -121,23 +124,22 @@ def test_inputs_and_folders_that_vanish_cost_only_themselves(
 ) -> None:
     album, out = make_album(tmp_path / "album", 4), tmp_path / "out"
 
-    def work(item: Item) -> tuple[bytes, str]:
-        assert item.path is not None
-        data = item.path.read_bytes()
-        if item.path.name == "000.png":
+    def work(source: Source) -> tuple[bytes, str]:
+        name = source.item.relative.name
+        if name == "000.png":
             (album / "001.png").unlink()
-        if item.path.name == "002.png":
+        if name == "002.png":
             for path in out.iterdir():
                 path.unlink()
             out.rmdir()
-        return data, ""
+        return source.data, ""
 
-    inputs = batch.gather([str(album)], frozenset({".png"}))
+    inputs = gather([str(album)], plain({".png"}))
     with pytest.raises(typer.Exit) as exit_:
-        batch.run(inputs, Target(str(out), ".rdeic", False, True), work)
+        batch.run(inputs, Target(str(out), ".rdeic", False), Packing(), work)
     assert exit_.value.exit_code == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"rdeic: {album}/001.png: No such file or directory",
+        f"rdeic: {album}/001.png: cannot be read: No such file or directory",
         f"3 done, 0 finished before, 1 failed: {album}/001.png",
     ]
     assert outputs(out).keys() == {"002.rdeic", "sub/003.rdeic"}
@@ -147,11 +149,14 @@ def test_inputs_and_folders_that_vanish_cost_only_themselves(
 BATCH = """
 import sys, typer
 from rdeic.cli import batch
+from rdeic.cli.inputs import gather, plain
+from rdeic.cli.outputs import Target
+from rdeic.cli.rules import Packing
 app = typer.Typer()
 @app.command()
 def run(inputs: str, out: str, size: int):
-    found = batch.gather([inputs], frozenset({".png"}))
-    batch.run(found, batch.Target(out, ".rdeic", False, True), lambda item: (bytes(size), ""))
+    found = gather([inputs], plain({".png"}))
+    batch.run(found, Target(out, ".rdeic", False), Packing(), lambda source: (bytes(size), ""))
 app()
 """
 
@@ -159,7 +164,7 @@ app()
 @pytest.mark.parametrize(
     ("options", "names", "reason"),
     [
-        ("size=16k", ["000.rdeic", "001.rdeic"], "No space left on device"),
+        ("size=20k", ["000.rdeic", "001.rdeic"], "No space left on device"),  # the journal has 4k of it
         ("ro", [], "Read-only file system"),
     ],
 )
@@ -169,7 +174,7 @@ def test_a_full_or_read_only_disk_ends_the_batch_with_one_line(
     album, out = make_album(tmp_path / "album", 6), tmp_path / "out"
     out.mkdir()
     done = run_on(options, out, [sys.executable, "-c", BATCH, str(album), str(out), "5000"])
-    assert (done.code, done.names) == (1, names)
+    assert (done.code, [name for name in done.names if name != JOURNAL_FILE]) == (1, names)
     count = len(names)
     failed = f"{album}/00{count}.png"
     assert done.err[count:] == [
@@ -216,4 +221,5 @@ def test_a_full_stdout_is_one_line(tmp_path: Path, out: str) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"rdeic: {picture}: stdout: cannot be written: No space left on device\n"
+    said = f"rdeic: {picture}: stdout: cannot be written: No space left on device\n"
+    assert done.stderr == (said if out == "-" else f"{said}0 done, 0 finished before, 1 failed: {picture}\n")

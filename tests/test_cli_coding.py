@@ -11,7 +11,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from program_runs import Program, model, picture, program
 
 import rdeic
-from rdeic import container, images, metadata
+from rdeic import container, images, marks, metadata
 from rdeic.metadata import Metadata
 
 __all__ = ["model", "picture", "program"]  # fixtures
@@ -49,7 +49,8 @@ def test_metadata_are_kept_shown_and_restored(
     assert program("decompress", "a.rdeic", *model, "-o", f"a.{suffix}").code == 0
     with Image.open(f"a.{suffix}") as restored:
         stored = restored.getexif()
-        assert stored[Base.Make] == "Canon"
+        assert (stored[Base.Make], stored[Base.ImageDescription]) == ("Canon", "at home")
+        assert stored[Base.Software] == marks.text(Path("a.rdeic").read_bytes())
         assert Base.Orientation not in stored
         assert stored.get_ifd(IFD.GPSInfo) == {}
         assert restored.size == (96, 130)  # turned upright

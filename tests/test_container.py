@@ -65,6 +65,7 @@ HEADERS = st.builds(
     st.integers(0, 255),
     st.integers(1, 255),
     st.integers(0, 2**32 - 1),
+    st.none(),
 )
 
 

@@ -20,7 +20,8 @@ def test_pictures_are_found_by_name_with_the_hash_of_their_file(
     tmp_path: Path, photo: images.Picture
 ) -> None:
     (tmp_path / "more").mkdir()
-    for name in ("b.png", "more/a.PNG", "notes.txt", "a.webp"):
+    (tmp_path / ".trash").mkdir()
+    for name in ("b.png", "more/a.PNG", "notes.txt", "a.webp", "._b.png", ".trash/c.png"):
         images.write(photo, tmp_path / name, "png")
     found = datasets.scan(tmp_path)
     assert [one.name for one in found] == ["a.webp", "b.png", "more/a.PNG"]

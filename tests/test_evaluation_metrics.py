@@ -75,15 +75,26 @@ def test_the_perceptual_distance_takes_its_weights_from_a_file(scene: Picture, t
 
 
 def test_what_cannot_be_had_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("pyiqa", "torch_fidelity", "torch_fidelity.utils", "pytorch_msssim"):
+    for module in (
+        "pyiqa",
+        "torch_fidelity",
+        "torch_fidelity.utils",
+        "pytorch_msssim",
+        "ssimulacra2",
+        "pycvvdp",
+    ):
         monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setenv("PATH", "")
     names = [metric.name for metric in METRICS]
     judges = metrics.load(names, None, "cpu")
     missing = {one.metric: one.reason for one in judges.unavailable}
-    assert missing.keys() == set(names) - {"psnr"} and judges.labels == ("psnr",)
+    assert missing.keys() == set(names) - {"psnr", "gradients"}
+    assert judges.labels == ("psnr", "gradients") and judges.versions == ()
     assert "pip install pytorch-msssim" in missing["ssim"]
     assert "pip install pyiqa" in missing["niqe"] and "pip install torch-fidelity" in missing["kid"]
     assert "--perceptual" in missing["perceptual"]
+    assert "pip install ssimulacra2" in missing["ssimulacra2"] and "pip install cvvdp" in missing["cvvdp"]
+    assert missing["butteraugli"].startswith("no program butteraugli_main on the PATH; install libjxl")
     assert not any("\n" in reason for reason in missing.values())
 
 

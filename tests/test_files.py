@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mounts import run_on
 
-from rdeic.files import atomic_write, make_folders, sweep
+from rdeic.files import atomic_write, descriptor, locked, make_folders, sweep
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="locks, limits and mounts as POSIX has them")
 
@@ -63,6 +63,80 @@ def test_posix_mode_link_and_pipe(tmp_path: Path) -> None:
     reader.join(timeout=10)
     assert received == [b"through"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@posix_only
+def test_modes_and_times_are_as_given_and_of_replaced_files_as_they_were(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    atomic_write(target, b"one", mode=0o640, times=(1_000_000_001, 2_000_000_002))
+    status = target.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_atime_ns, status.st_mtime_ns) == (
+        0o640,
+        1_000_000_001,
+        2_000_000_002,
+    )
+    target.chmod(0o604)
+    if os.geteuid() == 0:
+        os.chown(target, 1234, 4321)
+    owner = (target.stat().st_uid, target.stat().st_gid)
+    atomic_write(target, b"two", mode=0o640)
+    status = target.stat()
+    assert (target.read_bytes(), stat.S_IMODE(status.st_mode)) == (b"two", 0o604)
+    assert (status.st_uid, status.st_gid) == owner
+    assert status.st_mtime_ns > 2_000_000_002
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("/dev/stdin", 0),
+        ("/dev/stdout", 1),
+        ("/dev/stderr", 2),
+        ("/dev/fd/63", 63),
+        ("/dev/../dev/fd/3", 3),
+        ("/proc/self/fd/7", 7),
+        ("link", 5),
+        ("/dev/null", None),
+        ("/dev/fd", None),
+        ("/dev/fd/x", None),
+        ("loop", None),
+        ("missing", None),
+        ("file", None),
+    ],
+)
+def test_names_of_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("second")
+    Path("second").symlink_to("/dev/fd/5")
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+    assert descriptor(Path(name)) == number
+
+
+@posix_only
+def test_a_folder_is_locked_by_one_at_a_time(tmp_path: Path) -> None:
+    order: list[str] = []
+    begun = threading.Event()
+
+    def second() -> None:
+        begun.set()
+        with locked(tmp_path):
+            order.append("second")
+
+    with locked(tmp_path):
+        other = threading.Thread(target=second)
+        other.start()
+        begun.wait()
+        other.join(timeout=0.1)
+        assert other.is_alive()
+        order.append("first")
+    other.join(timeout=20)
+    assert order == ["first", "second"]
+    with locked(tmp_path / "missing"):  # nothing to lock
+        pass
 
 
 @pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no /dev/fd")

@@ -30,6 +30,7 @@ from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
 from rdeic.entropy.indices import pack_indices, packed_size, unpack_indices
 from rdeic.errors import FileFormatError
 from rdeic.metadata import Metadata
+from rdeic.stored_size import Size
 
 Result = TypeVar("Result")
 
@@ -58,9 +59,16 @@ def _peak_after(run: Callable[[], Result]) -> tuple[int, Result | None]:
 NUMBER = st.sampled_from([0, 1, 2, 63, 64, 127, 128, 255]) | st.integers(0, 255)
 SIDE = st.sampled_from([0, 1, 63, 64, 65, 255, 256, 32_767, 32_768, 65_535]) | st.integers(0, 65_535)
 LENGTH = st.sampled_from([b"\0", b"\1", b"\x7f", b"\x80\1", b"\x80\0", b"\xff" * 3 + b"\x7f", b"\xff" * 5])
-SECTIONS = st.binary(max_size=40) | st.lists(
-    st.tuples(NUMBER, LENGTH, st.binary(max_size=9)), min_size=1, max_size=4
-).map(lambda parts: bytes([len(parts)]) + b"".join(bytes([kind]) + size + rest for kind, size, rest in parts))
+STORED = st.tuples(SIDE, SIDE).map(lambda size: b"\1\x81\4" + struct.pack("<HH", *size))
+SECTIONS = (
+    STORED
+    | st.binary(max_size=40)
+    | st.lists(st.tuples(NUMBER, LENGTH, st.binary(max_size=9)), min_size=1, max_size=4).map(
+        lambda parts: (
+            bytes([len(parts)]) + b"".join(bytes([kind]) + size + rest for kind, size, rest in parts)
+        )
+    )
+)
 
 
 @st.composite
@@ -179,12 +187,17 @@ def kinds(tiny: Codec) -> dict[str, bytes]:
         "plain": plain,
         "seed": tiny.compress(noise[:1, :1], seed=7),
         "metadata": tiny.compress(noise, 100, metadata=Metadata(make="Maker", comment="hello")),
+        "stored smaller": container.pack(
+            unpacked._replace(header=unpacked.header._replace(width=100, height=65, stored=Size(64, 64)))
+        ),
         "unknown section": container.pack(unpacked._replace(sections=(container.Section(90, b"later"),))),
         "large symbols": fuzz_decoder.adopted(engine.stored("decoder")[-1], unpacked.header.fingerprint),
     }
 
 
-@pytest.mark.parametrize("kind", ["plain", "seed", "metadata", "unknown section", "large symbols"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "seed", "metadata", "stored smaller", "unknown section", "large symbols"]
+)
 def test_every_bit_flip_and_every_truncation_is_refused(
     tiny: Codec, kinds: dict[str, bytes], kind: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from golden_set import QUALITY, TOLERANCE, Golden, assert_close, golden, model, pixels
 from torch import Tensor
+from training_runs import NO_CRITIC
 
 from rdeic.diffusion.relay import diffuse, predict_z0, relay_noise
 from rdeic.diffusion.sampler import sample
@@ -67,7 +68,7 @@ class TestTraining:
             Distortion("perceptual", 0.5, stand_in),
         ]
         names = {"bpp": "V/l_bpp", "codebook": "V/l_emb", "z_c": "V/l_guide"}
-        loss = stage.objective(pixels, QUALITY, compressed, parts)
+        loss = stage.objective(QUALITY, compressed, parts)
         assert_terms(loss, {**names, "mse": "V/l_mse", "perceptual": "V/l_lpips"}, wanted)
 
     def test_the_independent_stage_puts_these_together(self, model: Rdeic, pixels: Tensor) -> None:
@@ -101,7 +102,7 @@ def independent(
     z_n = diffuse(z0, relay_noise(noise, z_c, z0, start), alpha_bar)
     z0_hat = predict_z0(z_n, model.predict_noise(z_n, torch.tensor([n]), guide), alpha_bar)
     parts = [Distortion("z_c", 1.0, squared(z_c, z0)), Distortion("z0", 1.0, squared(z0_hat, z0))]
-    return stage.objective(pixels, QUALITY, compressed, parts)
+    return stage.objective(QUALITY, compressed, parts)
 
 
 def reconstruct(
@@ -145,13 +146,17 @@ def train_config(mse: float) -> TrainConfig:
         perceptual=0.0,
         ms_ssim=0.0,
         latent=1.0,
+        latent_noise=0.0,
+        rate_targets=(),
+        rate_speed=0.0,
     )
     return TrainConfig(
-        name="golden", model="golden", steps=1, batch=1, crop=64, learning_rate=1e-4, gain_lr_factor=1.0,
+        name="golden", model="golden", steps=1, minutes=0.0, batch=1, crop=64, learning_rate=1e-4, gain_lr_factor=1.0,
         weight_decay=0.0, warmup_steps=0, final_lr_fraction=1.0, clip_norm=1.0, ema_decay=0.0, precision="fp32",
         seed=0, threads=0, cache_mb=0, log_every=1, validate_every=1, validation_images=1, checkpoint_every=1,
-        keep_last=1, rounded_rate=False, train_decoder=False, perceptual="", loss=weights, accumulate=1,
+        keep_last=1, compile=False, rounded_rate=False, train_decoder=False, perceptual="", loss=weights, accumulate=1,
         checkpoint_activations=False, images_on="host", keep_best="", method=MethodConfig("relay", 300, 2, 16),
+        decoder_lr_factor=1.0, features="", critic=NO_CRITIC,
     )  # fmt: skip
 
 

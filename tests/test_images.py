@@ -288,3 +288,12 @@ def test_pad_repeats_the_right_and_bottom_edge(colours: images.Picture) -> None:
     assert (padded[:3, 2:] == colours[:, -1:]).all()
     assert (padded[3] == padded[2]).all()
     assert np.array_equal(images.pad(padded, 4), padded)
+
+
+def test_every_suffix_of_a_readable_format_is_known() -> None:
+    known = images.readable_suffixes()
+    common = ".png .apng .jpg .jpeg .jfif .jpe .mpo .webp .avif .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .jp2 .j2k .qoi"
+    more = ".ico .psd .tga .pcx .sgi .heic .heif .hif .jxl"  # HEIF and JPEG XL through plugins
+    assert set(f"{common} {more}".split()) <= known
+    assert not known & {".eps", ".ps", ".pdf", ".mpg", ".wmf", ".h5", ".fits", ".svg"}
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in known)

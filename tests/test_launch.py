@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 from PIL import Image
-from training_runs import write_config
+from training_runs import NO_CRITIC, write_config
 
 import rdeic
 from rdeic import cli
@@ -58,7 +58,11 @@ def config(tmp_path: Path) -> settings.TrainConfig:
             perceptual=0.0,
             ms_ssim=0.0,
             latent=1.0,
+            latent_noise=0.0,
+            rate_targets=(),
+            rate_speed=0.0,
         ),
+        critic=NO_CRITIC,
         method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
     )
 

@@ -161,6 +161,24 @@ def test_a_photograph_is_read_and_its_place_only_on_demand() -> None:
     assert place == pytest.approx((-(33 + 54 / 60 + 36 / 3600), 18.5))
 
 
+@pytest.mark.parametrize("south", ["S", "s", "S\0", "South", " south", b"S", b"s\0", "SOUTH\0\0"])
+@pytest.mark.parametrize("west", ["W", "w", "West", "w\0"])
+def test_directions_are_known_by_their_first_letter(south: str | bytes, west: str) -> None:
+    place = exif.read(
+        jpeg({}, HERE | {GPS.GPSLatitudeRef: south, GPS.GPSLongitudeRef: west}), location=True
+    ).location
+    assert place == pytest.approx((-33.91, -18.5))
+    swapped = HERE | {GPS.GPSLatitudeRef: "north", GPS.GPSLongitudeRef: b"e\0"}
+    assert exif.read(jpeg({}, swapped), location=True).location == pytest.approx((33.91, 18.5))
+
+
+@pytest.mark.parametrize("reference", ["", "\0", "?", "E", "O", 7])
+def test_a_place_without_a_direction_is_no_place(reference: str | int) -> None:
+    assert exif.read(jpeg({}, HERE | {GPS.GPSLatitudeRef: reference}), location=True).location is None
+    nowhere = {tag: value for tag, value in HERE.items() if tag != GPS.GPSLatitudeRef}
+    assert exif.read(jpeg({}, nowhere), location=True).location is None
+
+
 def test_pictures_that_say_nothing(tmp_path: Any) -> None:
     silent = tmp_path / "silent.png"
     Image.new("RGB", (2, 2)).save(silent)

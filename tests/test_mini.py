@@ -61,9 +61,21 @@ def test_max_bytes_is_a_promise(codec: rdeic.Codec, limit: int) -> None:
 
 def test_an_unreachable_size_names_the_smallest(codec: rdeic.Codec) -> None:
     with pytest.raises(rdeic.RateError, match="smallest possible is") as error:
-        codec.compress(PHOTO, max_bytes=100)
+        codec.compress(PHOTO, max_bytes=100, scale=False)
     smallest = int(str(error.value).split("smallest possible is ")[1].split()[0])
-    assert len(codec.compress(PHOTO, max_bytes=smallest)) == smallest
+    assert len(codec.compress(PHOTO, max_bytes=smallest, scale=False)) == smallest
+
+
+def test_what_the_full_size_cannot_have_is_stored_smaller(codec: rdeic.Codec) -> None:
+    stored = []
+    for limit in (2000, 600, 100):
+        blob = codec.compress(PHOTO, max_bytes=limit)
+        info = rdeic.inspect(blob)
+        assert 0.8 * limit < len(blob) <= limit
+        assert (info.width, info.height) == (768, 512)
+        assert codec.decompress(blob).size == (768, 512)
+        stored.append(info.stored_width)
+    assert 768 == stored[0] > stored[1] > stored[2]
 
 
 @pytest.mark.parametrize("quality", [0, 128, 255])

@@ -184,3 +184,22 @@ def test_kernels_compile_for_gpus_that_are_not_there() -> None:
     pytest.importorskip("triton")
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_device_trains_in_the_precision_of_its_activations() -> None:
+    """As on a GPU under autocast, which would take the library's norm to float32; here run on the CPU."""
+    torch.manual_seed(0)
+    layer, exact = GroupNorm(4, 16, eps=EPS), nn.GroupNorm(4, 16, eps=EPS).double()
+    for one in (layer, exact):
+        one.weight.data = torch.linspace(-1.0, 2.0, 16).to(one.weight)
+    x, dy = (torch.randn(2, 16, 12, 12).bfloat16() for _ in range(2))
+    given = [x.requires_grad_(), layer.weight, layer.bias]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer._in_precision_of(x)
+    found = [y, *torch.autograd.grad(y, given, dy)]
+    assert [value.dtype for value in found] == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
+    x_exact = x.detach().double().requires_grad_()
+    y = exact(x_exact)
+    wanted = [y, *torch.autograd.grad(y, [x_exact, exact.weight, exact.bias], dy.double())]
+    for one, other in zip(found, wanted, strict=True):
+        assert ((one.detach() - other.detach()).norm() / other.detach().norm()).item() < 0.01

@@ -87,3 +87,25 @@ def _naive_distance(weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
         for u, v in zip(maps(a), maps(b), strict=True)
     ]
     return sum(layers, torch.zeros(len(a), dtype=torch.float64)) / len(layers)
+
+
+@pytest.mark.parametrize(("apart", "error", "cosine"), [(1.0, 1e-4, 0.9999), (0.3, 1e-3, 0.9998)])
+def test_the_distance_of_half_precision_is_that_of_single(apart: float, error: float, cosine: float) -> None:
+    """As devices take it; the CPU, which it would not help, can run it all the same."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(2, 64, 20, 20, generator=generator).relu()
+    b = (a + apart * torch.randn(a.shape, generator=generator)).relu()
+    grad = torch.rand(2, 1, 20, 20, generator=generator)
+    found = []
+    for kind in (perceptual._UnitDistance, perceptual._HalfUnitDistance):
+        pair = [x.bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_() for x in (a, b)]
+        s = kind.apply(*pair)
+        found.append((s.detach(), *torch.autograd.grad(s, pair, grad)))
+    assert found[1][0].dtype == torch.float32 and found[1][1].dtype == torch.bfloat16
+    assert found[1][0].mean().item() == pytest.approx(found[0][0].mean().item(), rel=error)
+    for one, other in zip(found[0][1:], found[1][1:], strict=True):
+        one, other = one.flatten().float(), other.flatten().float()
+        assert torch.cosine_similarity(one, other, dim=0).item() > cosine
+        assert (other.norm() / one.norm()).item() == pytest.approx(1.0, abs=2e-3)
+    same = b.bfloat16()
+    assert perceptual._HalfUnitDistance.apply(same, same.clone()).max().item() == 0.0

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import TINY, WIDE
 from torch import Tensor, nn
+from training_runs import NO_CRITIC
 
 from rdeic.config import ModelConfig
 from rdeic.errors import ConfigError, TrainingError
@@ -15,7 +16,7 @@ from rdeic.model import Rdeic
 from rdeic.training.config import LossWeights, TrainConfig
 from rdeic.training.latent_stages import AutoencoderStage, whiten_latents
 from rdeic.training.method import MethodConfig
-from rdeic.training.metrics import ms_ssim_each
+from rdeic.training.metrics import ms_ssim, ms_ssim_each
 from rdeic.training.noise import Noise
 from rdeic.training.relay_stages import Distortion, IndependentStage
 from rdeic.training.stages import build_stage
@@ -42,6 +43,7 @@ def config(train_decoder: bool = False) -> TrainConfig:
         name="tiny",
         model="tiny",
         steps=100,
+        minutes=0.0,
         batch=2,
         accumulate=1,
         crop=64,
@@ -54,6 +56,7 @@ def config(train_decoder: bool = False) -> TrainConfig:
         ema_decay=0.9,
         precision="fp32",
         checkpoint_activations=False,
+        compile=False,
         seed=0,
         threads=0,
         cache_mb=1,
@@ -66,6 +69,8 @@ def config(train_decoder: bool = False) -> TrainConfig:
         keep_best="",
         rounded_rate=False,
         train_decoder=train_decoder,
+        decoder_lr_factor=1.0,
+        features="",
         perceptual="",
         loss=LossWeights(
             kl=1e-4,
@@ -76,7 +81,11 @@ def config(train_decoder: bool = False) -> TrainConfig:
             perceptual=0.0,
             ms_ssim=0.0,
             latent=1.0,
+            latent_noise=0.0,
+            rate_targets=(),
+            rate_speed=0.0,
         ),
+        critic=NO_CRITIC,
         method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
     )
 
@@ -115,9 +124,8 @@ def test_a_rate_that_costs_nothing_is_refused(end: str) -> None:
 
 def test_gains_learn_faster_than_the_rest_when_asked_to() -> None:
     model = fresh()
-    trainer = Trainer(
-        build_stage("independent", model, config()), dataclasses.replace(config(), gain_lr_factor=5.0)
-    )
+    settings = dataclasses.replace(config(), gain_lr_factor=5.0)
+    trainer = Trainer(build_stage("independent", model, settings), settings)
     table = model.compression.log_gain
     assert table is not None
     gains, others = table.knots, model.compression.g_a.parameters()
@@ -228,11 +236,11 @@ def test_balance_divides_each_pictures_loss_by_its_own_lambda(balance: float) ->
     settings = dataclasses.replace(config(), loss=dataclasses.replace(config().loss, balance=balance))
     stage = build_stage("independent", fresh(), settings)
     assert isinstance(stage, IndependentStage)
-    x, quality = torch.zeros(2, 3, 64, 64), torch.tensor([0.0, 1.0])
+    quality = torch.tensor([0.0, 1.0])
     bits, error = torch.tensor([1024.0, 8192.0]), torch.tensor([3.0, 0.5])
-    nothing = torch.zeros(2, 1, 1, 1)
+    nothing = torch.zeros(2, 1, 8, 8)  # 64x64 pixels
     compressed = Compressed(CompressedFeatures(nothing, nothing), bits, torch.tensor(0.125), nothing)
-    found = stage.objective(x, quality, compressed, [Distortion("z_c", 2.0, error)])
+    found = stage.objective(quality, compressed, [Distortion("z_c", 2.0, error)])
     each = [(bpp + lam * 2.0 * d) / lam**balance for bpp, lam, d in ((0.25, 0.5, 3.0), (2.0, 8.0, 0.5))]
     assert float(found.total) == pytest.approx(sum(each) / 2 + 0.125)
 
@@ -273,6 +281,23 @@ def test_the_autoencoder_stage_ends_by_whitening_what_it_saw_last() -> None:
     stage.finish(iter([x]))
     spread = model.autoencoder.encode(x).mean.std(dim=(0, 2, 3))
     torch.testing.assert_close(spread, torch.ones(4), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("size", [(192, 256), (173, 166)], ids=["even", "odd"])
+def test_ms_ssim_and_its_gradient_are_those_of_the_reference(size: tuple[int, int]) -> None:
+    reference = pytest.importorskip("pytorch_msssim")
+    x = pictures(256)[..., : size[0], : size[1]].float() / 127.5
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    x_hat = (0.9 * x + 0.1 * noise + 0.05).requires_grad_(True)
+    wanted = reference.ms_ssim(x_hat, x, data_range=2.0, size_average=False)
+    found = ms_ssim_each(x_hat, x, 2.0)
+    assert wanted.min().item() > 0.3 and wanted.max().item() < 0.999
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
+    ours, theirs = (torch.autograd.grad(value.sum(), x_hat)[0] for value in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+    whole = [(v.detach() * 127.5).round().clamp(0, 255) for v in (x_hat, x)]
+    of_8_bit = float(reference.ms_ssim(*whole, data_range=255.0))
+    assert ms_ssim(x_hat.detach() - 1, x - 1) == pytest.approx(of_8_bit, rel=1e-5)
 
 
 def test_ms_ssim_is_of_full_precision_under_autocast() -> None:

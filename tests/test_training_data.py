@@ -15,6 +15,7 @@ from torch import Tensor
 from rdeic.errors import ConfigError, TrainingError
 from rdeic.training import crops
 from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops, decode
+from rdeic.training.flat import FlatPictures, OnDevice
 from rdeic.training.processes import Processes
 from rdeic.training.sources import Source, find, split
 
@@ -165,13 +166,31 @@ def test_crops_on_the_device_are_those_of_the_host(folder: Path) -> None:
     assert exact > 20 and resized > 5  # both kinds were met
 
 
+def test_the_device_may_hold_some_pictures_and_the_host_cut_the_others(folder: Path) -> None:
+    sources = find([folder])
+    half = sum(decode(source).nbytes for source in sources[:6])  # type: ignore[union-attr]
+    host, mixed = images(sources, 6), images(sources, 6, holding=Holding(half, torch.device("cpu")))
+    for step, ahead in enumerate(mixed.batches(0, 6)):
+        assert torch.equal(ahead, mixed.batch(step))
+        assert ahead.is_contiguous(memory_format=torch.channels_last)
+        assert (ahead.short() - host.batch(step).short()).abs().max() <= 2
+    assert torch.equal(next(mixed.batches(3, 4)), mixed.batch(3))
+
+
+def test_batches_prepared_ahead_on_the_device_are_the_same_batches(folder: Path) -> None:
+    pictures = images(find([folder]), 5, holding=ON_DEVICE)
+    for step, batch in enumerate(pictures.batches(2, 9), start=2):
+        assert torch.equal(batch, pictures.batch(step))
+
+
 def test_a_crop_is_cut_where_it_says() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (90, 100, 3), dtype=np.uint8)
     for flip in (False, True):
         crop = crops.Crop(top=7, left=21, side=64, size=64, flip=flip)
         wanted = picture[7:71, 21:85][:, :: -1 if flip else 1]
-        for held in (picture, torch.from_numpy(picture)):
-            assert np.array_equal(crops.cut(held, crop).permute(1, 2, 0).numpy(), wanted)
+        assert np.array_equal(crops.cut(picture, crop).permute(1, 2, 0).numpy(), wanted)
+        found = FlatPictures({5: picture}, torch.device("cpu")).cut([OnDevice(5, crop)])
+        assert np.array_equal(found[0].permute(1, 2, 0).numpy(), wanted)
 
 
 def test_random_crops_fit_and_use_the_whole_picture() -> None:

@@ -15,7 +15,7 @@ from test_stages import config, pictures
 
 from rdeic.model import Rdeic
 from rdeic.training import perceptual
-from rdeic.training.config import TrainConfig
+from rdeic.training.config import CriticConfig, TrainConfig
 from rdeic.training.contract import Stage, StageLoss
 from rdeic.training.noise import Noise
 from rdeic.training.stages import build_stage
@@ -56,7 +56,15 @@ def settings(framework: str, squeezenet: Path, side: int = SIDE) -> TrainConfig:
         base,
         crop=side,
         perceptual=str(squeezenet),
-        loss=dataclasses.replace(base.loss, perceptual=1.0, ms_ssim=float(side >= SIDE)),
+        loss=dataclasses.replace(
+            base.loss,
+            perceptual=1.0,
+            ms_ssim=float(side >= SIDE),
+            latent_noise=0.1,
+            rate_targets=(0.1, 0.4),
+            rate_speed=0.1,
+        ),
+        critic=CriticConfig(pixel=0.1, feature=0.1, width=8, learning_rate=1e-3, start=0, ramp=0),
         method=dataclasses.replace(base.method, framework=framework, codebook=12),
     )
 
@@ -85,8 +93,10 @@ def losses(stage: Stage, side: int, device: torch.device) -> list[StageLoss]:
     if found[0].features is not None:
         found.append(stage.batch_loss(found[0].features))
     for loss in found:
-        loss.total.backward()
-    stage.after_step()
+        loss.total.backward(retain_graph=True)
+        if loss.critic is not None:
+            loss.critic.backward()
+    stage.after_step(lambda value: value)
     return found
 
 
@@ -104,7 +114,9 @@ def test_losses_and_gradients_are_those_of_the_cpu(name: str, framework: str, sq
     for parameter, expected in zip(far.trainable(), here.trainable(), strict=True):
         assert (parameter.grad is None) == (expected.grad is None)
         if parameter.grad is not None and expected.grad is not None:
-            torch.testing.assert_close(parameter.grad.cpu(), expected.grad, rtol=1e-3, atol=1e-4)
+            # Not the same to the bit: on the CPU group norms have a backward pass of their own.
+            distance = (parameter.grad.cpu() - expected.grad).norm()
+            assert distance <= 2e-3 * expected.grad.norm() + 1e-3
 
 
 @pytest.mark.parametrize(("name", "framework"), VALIDATED)
@@ -128,9 +140,9 @@ def test_a_run_of_the_cpu_goes_on_there(
     squeezenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "Generator", Generator)
-    chosen = settings("relay", squeezenet)
+    chosen = settings("relay", squeezenet, 64)
     trainers = [Trainer(built("fixed-step", chosen, device)[0], chosen) for device in (CPU, DEVICE)]
-    batch = pictures(SIDE)
+    batch = pictures(64)
     trainers[0].advance(batch)
     trainers[0].save(tmp_path)
     trainers[1].restore(tmp_path / "checkpoint-1.pt")
@@ -143,5 +155,5 @@ def test_a_run_of_the_cpu_goes_on_there(
     assert (totals[1], norms[1]) == (pytest.approx(totals[0], rel=1e-4), pytest.approx(norms[0], rel=1e-3))
     for one, other in zip(*(trainer.parameters for trainer in trainers), strict=True):
         torch.testing.assert_close(other.detach().cpu(), one.detach(), rtol=0, atol=2 * chosen.learning_rate)
-    scores = [dict(trainer.validate(batch)) for trainer in trainers]
+    scores = [dict(trainer.validate(pictures(SIDE)[:1])) for trainer in trainers]
     assert scores[1] == pytest.approx(scores[0], rel=0.05)

@@ -10,7 +10,7 @@ import pytest
 from rdeic.config import PRESETS
 from rdeic.errors import ConfigError
 from rdeic.training import config as settings
-from rdeic.training.config import LossWeights, TrainConfig
+from rdeic.training.config import CriticConfig, LossWeights, TrainConfig
 from rdeic.training.method import MethodConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -25,7 +25,7 @@ def test_every_example_is_complete(path: Path) -> None:
 
 def test_every_setting_is_documented() -> None:
     page = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8")
-    for kind in (TrainConfig, LossWeights, MethodConfig):
+    for kind in (TrainConfig, LossWeights, CriticConfig, MethodConfig):
         for field in dataclasses.fields(kind):
             assert f"`{field.name}`" in page or f"`[{field.name}]`" in page, field.name
 

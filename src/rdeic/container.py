@@ -15,7 +15,9 @@ import struct
 import zlib
 from typing import NamedTuple
 
+from rdeic import stored_size
 from rdeic.errors import FileFormatError
+from rdeic.stored_size import Size
 
 MAGIC = b"RDE"
 VERSION = 1
@@ -44,6 +46,12 @@ class Header(NamedTuple):
     quality: int  # 0..255; the 0..100 of the command line is mapped by round(q * 255 / 100)
     steps: int  # 1..255 denoising steps
     seed: int  # 0..2**32 - 1, selects the noise; 0 takes no bytes
+    stored: Size | None = None  # of the coded picture where that is smaller; None takes no bytes
+
+    @property
+    def coded(self) -> Size:
+        """Of the picture that the payload codes."""
+        return self.stored or Size(self.width, self.height)
 
 
 class Section(NamedTuple):
@@ -58,7 +66,7 @@ class RdeicFile(NamedTuple):
 
     header: Header
     payload: bytes  # hyper indices, then the y stream; opaque at this level
-    sections: tuple[Section, ...] = ()  # kinds ascend; none is critical, as this version knows no such kind
+    sections: tuple[Section, ...] = ()  # kinds ascend; none is critical: the only known one is in the header
 
 
 def pack(file: RdeicFile) -> bytes:
@@ -66,19 +74,22 @@ def pack(file: RdeicFile) -> bytes:
 
     Raises ValueError if a field is out of the range that `Header` or `Section` states, or the kinds do not ascend.
     """
-    header = file.header
+    header, sections = file.header, file.sections
+    if header.stored is not None:
+        _require_stored(header.stored, Size(header.width, header.height))
+        sections += (Section(stored_size.KIND, stored_size.pack(header.stored)),)
     _require("fingerprint length", len(header.fingerprint), FINGERPRINT_BYTES, FINGERPRINT_BYTES)
     _require("width", header.width, 1, 0xFFFF)
     _require("height", header.height, 1, 0xFFFF)
     _require("quality", header.quality, 0, 0xFF)
     _require("steps", header.steps, 1, MAX_STEPS)
     _require("seed", header.seed, 0, 0xFFFFFFFF)
-    flags = (_SEED_PRESENT if header.seed else 0) | (_SECTIONS_PRESENT if file.sections else 0)
+    flags = (_SEED_PRESENT if header.seed else 0) | (_SECTIONS_PRESENT if sections else 0)
     fixed = _FIXED.pack(
         MAGIC, VERSION, flags, header.fingerprint, header.width, header.height, header.quality, header.steps
     )
     seed = _U32.pack(header.seed) if header.seed else b""
-    body = fixed + seed + _pack_sections(file.sections) + file.payload
+    body = fixed + seed + _pack_sections(sections) + file.payload
     return body + _U32.pack(zlib.crc32(body))
 
 
@@ -105,10 +116,14 @@ def unpack(data: bytes, max_pixels: int | None = MAX_PIXELS) -> RdeicFile:
     if steps == 0:
         raise FileFormatError("invalid .rdeic file: it asks for 0 denoising steps")
     _check_size(width, height, max_pixels)
-    header = Header(fingerprint, width, height, quality, steps, seed)
     sections: tuple[Section, ...] = ()
+    stored: Size | None = None
     if flags & _SECTIONS_PRESENT:
         sections, start = _unpack_sections(data, start, len(data) - _U32.size)
+        if sections[-1].kind == stored_size.KIND:
+            stored = stored_size.unpack(sections[-1].content, Size(width, height))
+            sections = sections[:-1]
+    header = Header(fingerprint, width, height, quality, steps, seed, stored)
     return RdeicFile(header, data[start : -_U32.size], sections)
 
 
@@ -143,7 +158,7 @@ def _unpack_sections(data: bytes, start: int, end: int) -> tuple[tuple[Section, 
         kind, position = _byte(data, position, end), position + 1
         if kind <= (sections[-1].kind if sections else 0):
             raise FileFormatError("invalid .rdeic file: its sections are not in ascending order")
-        if kind >= CRITICAL:
+        if kind >= CRITICAL and kind != stored_size.KIND:
             raise FileFormatError(
                 f"a newer rdeic is needed: the file has a section of kind {kind}; update rdeic"
             )
@@ -204,6 +219,11 @@ def _check_size(width: int, height: int, max_pixels: int | None) -> None:
             f"implausible picture size {width}x{height}: over the limit of {max_pixels} pixels; "
             "raise the limit if you trust the file"
         )
+
+
+def _require_stored(stored: Size, original: Size) -> None:
+    if not stored_size.fits(stored, original):
+        raise ValueError(f"stored size {stored} cannot stand for {original}")
 
 
 def _require(name: str, value: int, low: int, high: int) -> None:

@@ -47,8 +47,8 @@ def read(source: images.Source, location: bool, max_pixels: int = MAX_PIXELS) ->
         return _read(image, location)
 
 
-def to_bytes(metadata: Metadata) -> bytes:
-    """EXIF as Pillow writes it into a picture file; b"" if nothing of `metadata` has a place there.
+def to_bytes(metadata: Metadata, software: str = "") -> bytes:
+    """EXIF as Pillow writes it into a picture file, by the program `software`; b"" if nothing has a place there.
 
     The colour profile has none: it was the source's, the restored picture is sRGB.
     """
@@ -57,6 +57,7 @@ def to_bytes(metadata: Metadata) -> bytes:
         (Base.Make, metadata.make),
         (Base.Model, metadata.model),
         (Base.ImageDescription, metadata.comment),
+        (Base.Software, software),
     ):
         if text:
             exif[tag] = text.encode()
@@ -67,7 +68,7 @@ def to_bytes(metadata: Metadata) -> bytes:
         exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = date
     if metadata.location is not None:
         exif.get_ifd(IFD.GPSInfo).update(_gps(metadata.location))
-    return exif.tobytes() if metadata._replace(profile="") != Metadata() else b""
+    return exif.tobytes() if software or metadata._replace(profile="") != Metadata() else b""
 
 
 def _read(image: Image.Image, location: bool) -> Metadata:
@@ -112,12 +113,17 @@ def _text(value: Any) -> str:
 
 def _location(gps: dict[int, Any]) -> Location:
     place = Location(
-        _degrees(gps[GPS.GPSLatitude]) * (-1 if gps[GPS.GPSLatitudeRef] == "S" else 1),
-        _degrees(gps[GPS.GPSLongitude]) * (-1 if gps[GPS.GPSLongitudeRef] == "W" else 1),
+        _degrees(gps[GPS.GPSLatitude]) * _sign(gps[GPS.GPSLatitudeRef], "NS"),
+        _degrees(gps[GPS.GPSLongitude]) * _sign(gps[GPS.GPSLongitudeRef], "EW"),
     )
     if not (abs(place.latitude) <= 90 and abs(place.longitude) <= 180):
         raise ValueError(place)
     return place
+
+
+def _sign(reference: Any, letters: str) -> int:
+    """1 or -1 for the first or second of `letters`, which the reference begins with: S, s, South, S and a zero byte."""
+    return (1, -1)[letters.index(_text(reference)[0].upper())]
 
 
 def _degrees(parts: tuple[Any, Any, Any]) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from rdeic import container, metadata
+from rdeic import arguments, container, metadata
+from rdeic.arguments import Buffer, PathLike, Readable
 from rdeic.errors import FileFormatError
 from rdeic.metadata import Metadata
 
-Blob: TypeAlias = bytes | str | Path  # the bytes of an .rdeic file, or where they are
+Blob: TypeAlias = Buffer | Readable | PathLike  # the bytes of an .rdeic file, an open one, or where one is
 
 
 class Parsed(NamedTuple):
@@ -30,6 +32,8 @@ class Info(NamedTuple):
     fingerprint: str  # of the model the file needs, 8 hex digits
     file_bytes: int
     metadata: Metadata | None  # None: the file has none
+    stored_width: int  # pixels of the coded picture: fewer than `width` where it is stored smaller
+    stored_height: int
 
     @property
     def bpp(self) -> float:
@@ -38,9 +42,11 @@ class Info(NamedTuple):
 
 
 def inspect(blob: Blob) -> Info:
-    """The header of an .rdeic file (its bytes or its path). Raises FileFormatError unless the file is sound."""
-    data = read_blob(blob)
-    parsed = parse(blob, data, max_pixels=None)
+    """The header of an .rdeic file: its bytes, its path, or the file itself, open.
+
+    Raises FileFormatError unless the file is sound.
+    """
+    parsed = parse(blob, data := read_blob(blob), max_pixels=None)
     header = parsed.file.header
     return Info(
         header.width,
@@ -51,17 +57,19 @@ def inspect(blob: Blob) -> Info:
         header.fingerprint.hex(),
         len(data),
         parsed.metadata,
+        *header.coded,
     )
 
 
 def read_blob(blob: Blob) -> bytes:
     """The bytes themselves. Raises FileFormatError, with the path, if they cannot be read."""
-    if isinstance(blob, bytes):
-        return blob
+    found = arguments.content(blob, "an .rdeic file", FileFormatError)
+    if isinstance(found, bytes):
+        return found
     try:
-        return Path(blob).read_bytes()
+        return Path(found).read_bytes()
     except OSError as error:
-        raise FileFormatError(f"{blob}: cannot be read: {error.strerror or error}") from error
+        raise FileFormatError(f"{found}: cannot be read: {error.strerror or error}") from error
 
 
 def parse(blob: Blob, data: bytes, max_pixels: int | None) -> Parsed:
@@ -71,4 +79,6 @@ def parse(blob: Blob, data: bytes, max_pixels: int | None) -> Parsed:
         found = next((one.content for one in file.sections if one.kind == metadata.KIND), None)
         return Parsed(file, None if found is None else metadata.unpack(found))
     except FileFormatError as error:
-        raise error if isinstance(blob, bytes) else FileFormatError(f"{blob}: {error}") from error
+        if isinstance(blob, str | os.PathLike):
+            raise FileFormatError(f"{arguments.path(blob, FileFormatError)}: {error}") from error
+        raise

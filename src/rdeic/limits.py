@@ -47,8 +47,7 @@ def exhausted(error: Exception) -> bool:
 
 
 def _least_bytes(width: int, height: int, config: ModelConfig) -> int:
-    channels = config.autoencoder.widths[0] // config.autoencoder.patch**2  # per pixel of the picture
-    return width * height * channels * _FLOAT_BYTES * _LIVE
+    return width * height * config.autoencoder.values_per_pixel * _FLOAT_BYTES * _LIVE
 
 
 def _physical_bytes() -> int | None:

@@ -179,7 +179,8 @@ class Rdeic(nn.Module):
     @property
     def analysis_precision(self) -> torch.dtype:
         """See `set_precision`."""
-        return self.autoencoder.encoder.conv_in.weight.dtype
+        first = next(self.autoencoder.encoder.feature_layers()[0].parameters())
+        return first.dtype
 
     # -- picture -> bits
 

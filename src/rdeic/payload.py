@@ -6,9 +6,10 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from rdeic.config import ModelConfig
-from rdeic.container import Header
+from rdeic.container import OVERHEAD, Header
 from rdeic.entropy import indices
 from rdeic.errors import FileFormatError
+from rdeic.stored_size import Size
 from rdeic.types import CodedLatent
 
 if TYPE_CHECKING:
@@ -23,14 +24,23 @@ def join(coded: CodedLatent, config: ModelConfig) -> bytes:
 
 def split(header: Header, payload: bytes, config: ModelConfig) -> CodedLatent:
     """Inverse of `join`, checked before anything of the picture's size is made. Raises FileFormatError."""
-    stride, entries = config.hyper_stride, config.compression.codebook_size
-    h, w = -(-header.height // stride), -(-header.width // stride)
+    entries, (width, height) = config.compression.codebook_size, header.coded
+    h, w = _grid(header.coded, config)
     size = indices.packed_size(h * w, entries)
     if len(payload) < size:
-        raise FileFormatError(
-            f"a {header.width}x{header.height} picture takes at least {size} bytes of indices: damaged"
-        )
+        raise FileFormatError(f"a {width}x{height} picture takes at least {size} bytes of indices: damaged")
     return CodedLatent(indices.unpack_indices(payload[:size], h * w, entries).reshape(h, w), payload[size:])
+
+
+def least_bytes(size: Size, config: ModelConfig) -> int:
+    """Of a file whose coded picture has that size."""
+    h, w = _grid(size, config)
+    return OVERHEAD + indices.packed_size(h * w, config.compression.codebook_size)
+
+
+def _grid(size: Size, config: ModelConfig) -> tuple[int, int]:
+    """Rows and columns of the hyper indices."""
+    return -(-size.height // config.hyper_stride), -(-size.width // config.hyper_stride)
 
 
 def digest(hyper_indices: NDArray[np.int64], y_hat: NDArray[np.float64]) -> bytes:

@@ -69,6 +69,11 @@ def find(model: str | Path) -> Path:
     )
 
 
+def lasting_name(folder: Path) -> str:
+    """What `find` finds a model folder by in another process too: the name of a packaged one, or else the path."""
+    return folder.name if folder.parent == _PACKAGED else str(folder.resolve())
+
+
 def rates(folder: Path) -> list[Path]:
     """The model folders of each rate, lowest first; just `folder` where there is one rate. Raises ConfigError."""
     path = folder / RATES_FILE

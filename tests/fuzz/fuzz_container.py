@@ -19,6 +19,8 @@ def load() -> engine.Harness:
         except rdeic.FileFormatError:
             return False
         assert found[:2] == (file.header.width, file.header.height)
+        assert found[-2:] == file.header.coded
+        assert all(1 <= side <= whole <= 64 * side for side, whole in zip(found[-2:], found[:2], strict=True))
         assert found.file_bytes == len(data)
         assert 0 < found.width < 2**16 and 0 < found.height < 2**16 and found.steps > 0
         if found.metadata is not None:

@@ -39,7 +39,7 @@ def load() -> engine.Harness:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         codec = tiny_codec(Path(folder))
-        corpus = [*fresh(codec), *wild(codec)]
+        corpus = [*fresh(codec), *wild(codec), *stored_smaller(codec)]
     fingerprint = container.unpack(corpus[0]).header.fingerprint
     corpus += [adopted(data, fingerprint) for data in engine.stored("decoder")]
     decoded = (rdeic.FileFormatError, rdeic.ModelMismatchError)
@@ -78,6 +78,18 @@ def fresh(codec: Codec) -> list[bytes]:
         codec.compress(random.integers(0, 256, (height, width, 3), np.uint8), quality, seed=i % 2)
         for i, (width, height, quality) in enumerate(SOURCES)
     ]
+
+
+def stored_smaller(codec: Codec) -> list[bytes]:
+    """The first of `fresh`, for larger pictures than they code."""
+    from rdeic import container
+
+    made = []
+    for width, height in ((65, 64), (128, 128)):
+        file = container.unpack(fresh(codec)[0])
+        header = file.header._replace(width=width, height=height, stored=file.header.coded)
+        made.append(container.pack(file._replace(header=header)))
+    return made
 
 
 def wild(codec: Codec) -> list[bytes]:

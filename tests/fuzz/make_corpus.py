@@ -13,6 +13,7 @@ from fuzz.mutations import resealed
 def container_files() -> dict[str, bytes]:
     from rdeic import metadata
     from rdeic.container import Header, RdeicFile, Section, pack
+    from rdeic.stored_size import Size
 
     plain = Header(b"\x01\x02\x03\x04", width=768, height=512, quality=128, steps=2, seed=0)
     described = metadata.Metadata(
@@ -31,6 +32,8 @@ def container_files() -> dict[str, bytes]:
         "sections": pack(RdeicFile(plain, b"payload", (Section(2, b""), Section(90, bytes(130))))),
         "metadata": pack(RdeicFile(plain, b"payload", (Section(metadata.KIND, metadata.pack(described)),))),
         "largest": pack(RdeicFile(largest, b"\xff" * 16)),
+        "stored-smaller": pack(RdeicFile(plain._replace(stored=Size(256, 171)), b"payload")),
+        "stored-smallest": pack(RdeicFile(largest._replace(stored=Size(1024, 1024)), b"\xff" * 16)),
         "seed-cut-off": resealed(pack(RdeicFile(plain, b""))[:4] + b"\x01" + pack(RdeicFile(plain, b""))[5:]),
     }
 
@@ -40,6 +43,7 @@ def decoder_files() -> dict[str, bytes]:
         codec = fuzz_decoder.tiny_codec(Path(folder))
         made = {f"fresh-{i}": data for i, data in enumerate(fuzz_decoder.fresh(codec))}
         made |= {f"wild-{i}": data for i, data in enumerate(fuzz_decoder.wild(codec))}
+        made |= {f"stored-{i}": data for i, data in enumerate(fuzz_decoder.stored_smaller(codec))}
     return {name: resealed(data[:5] + fuzz_decoder.PLACEHOLDER + data[9:]) for name, data in made.items()}
 
 

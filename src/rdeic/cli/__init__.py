@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -15,12 +16,15 @@ def main() -> None:
 
     RDEIC_DEBUG=1 in the environment lets unexpected exceptions through.
     """
+    _reserve_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is no valid text must not end the program
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        from rdeic.cli.app import app
+        from rdeic.cli.app import run
+        from rdeic.cli.console import only_our_words
 
-        app()
+        with only_our_words():
+            run()
     except KeyboardInterrupt:
         sys.exit(status.INTERRUPTED)
     except Exception as error:
@@ -30,3 +34,17 @@ def main() -> None:
 
         fail(explain(error))
         sys.exit(status.FAILED)
+
+
+def _reserve_streams() -> None:
+    """Where stdin, stdout or stderr was closed, nothing else must get its number: a picture would be written to it."""
+    for number in range(3):
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            continue
+        opened = os.open(os.devnull, os.O_RDWR)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+    if sys.stderr is None:  # print(file=None) would mean stdout
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 import rdeic
 from rdeic.cli import developing, using
+from rdeic.text import harmless
+
+_UsageError: Any = typer.BadParameter.__bases__[
+    0
+]  # newer versions of typer have one of their own, not click's
 
 app = typer.Typer(
     help="Extreme image compression: photographs at 0.02 to 0.15 bits per pixel.",
@@ -45,3 +51,17 @@ for command in (
     developing.bench,
 ):
     app.command()(command)
+
+
+def run() -> NoReturn:
+    """The command line; leaves by SystemExit, 2 for a usage error."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        code = 1
+    except _UsageError as error:
+        # It may quote a file's name. Help, which is an error of this kind too, has several lines.
+        error.message = "\n".join(map(harmless, error.message.split("\n")))
+        error.show()
+        code = error.exit_code
+    sys.exit(code or 0)

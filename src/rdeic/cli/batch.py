@@ -1,201 +1,294 @@
-"""Many inputs: which files the arguments mean, where each result goes, and what happens when one fails.
+"""Many inputs: what is done for each, several at a time, and what happens when one fails.
 
 Each result is there completely or not at all, so a batch that was killed goes on when it is started again: what is
-there is finished.
+there, and was made from the same picture (`rules`), is finished.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import glob
 import os
+import stat
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TextIO, TypeAlias
 
 import typer
 
 from rdeic import files
-from rdeic.cli.console import explain, fail, progress
+from rdeic.cli.console import explain, fail, progress, say, silence, tell
+from rdeic.cli.inputs import Inputs, Item, Source, left_out
+from rdeic.cli.journal import digest
+from rdeic.cli.outputs import Target, is_direct
+from rdeic.cli.rules import Rules
+from rdeic.cli.status import INTERRUPTED, NO_ROOM
 from rdeic.errors import CheckpointError, ConfigError, ImageError, RdeicError
 
-STREAM = "-"  # stdin as an input, stdout as an output
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_MODE = 0o777  # never set-user-ID and its like
+Work: TypeAlias = Callable[[Source], tuple[bytes, str]]  # an input => its result, and a remark about it
 
 
-class Item(NamedTuple):
-    """One input."""
+def run(inputs: Inputs, target: Target, rules: Rules, work: Work, jobs: int = 1) -> None:
+    """Does `work` for each item, `jobs` of them at a time; a failure does not stop the others.
 
-    path: Path | None  # None: stdin
-    relative: Path  # where it goes below an output directory
-
-    @property
-    def name(self) -> str:
-        return "<stdin>" if self.path is None else str(self.path)
-
-    def source(self) -> Path | bytes:
-        """The path, or everything stdin has to say."""
-        return sys.stdin.buffer.read() if self.path is None else self.path
-
-
-class Inputs(NamedTuple):
-    """What the arguments mean."""
-
-    items: list[Item]
-    missing: list[str]  # a line for each argument that means nothing
-    batch: bool  # more than one file, or found by a directory or a pattern: finished outputs are skipped
-
-
-class Target(NamedTuple):
-    """Where results go: `out` is the -o option, `suffix` that of a result, with its dot."""
-
-    out: str | None
-    suffix: str
-    force: bool
-    redo_stale: bool  # an output older than its input is ours to replace (in a batch)
-
-    def place(self, item: Item, batch: bool) -> Path | None:
-        """The output's path; None is stdout."""
-        if self.out == STREAM or (self.out is None and item.path is None):
-            return None
-        if self.out is None:
-            return _with_suffix(item.path or item.relative, self.suffix)
-        if batch or means_directory(self.out):
-            return Path(self.out) / _with_suffix(item.relative, self.suffix)
-        return Path(self.out)
-
-    def finished(self, item: Item, place: Path | None, batch: bool) -> bool:
-        """Whether the output is there already. Raises ImageError if one is there that must not be replaced.
-
-        In a batch that is decided by name and time alone: an output made with other settings counts as finished.
-        """
-        if place is None or not place.exists():
-            return False
-        if item.path is not None and place.samefile(item.path):
-            raise ImageError(f"{place}: is the input itself; name another output with -o")
-        if place.is_dir():
-            raise ImageError(f"{place}: is a directory")
-        named = self.out is not None and not batch and not means_directory(self.out)
-        if self.force or named:
-            return False
-        if not batch:
-            raise ImageError(f"{place}: exists already; --force overwrites it, -o names another")
-        if item.path is None or place.stat().st_mtime_ns >= item.path.stat().st_mtime_ns:
-            return True
-        if self.redo_stale:
-            return False
-        raise ImageError(
-            f"{place}: exists and is older than {item.name}; --force overwrites it, -o names a directory"
-        )
-
-
-def gather(arguments: list[str], suffixes: frozenset[str]) -> Inputs:
-    """Files, directories (searched recursively for `suffixes`), patterns, and - for stdin; each file once, in order."""
-    items: dict[Path | None, Item] = {}
-    missing: list[str] = []
-    batch = False
-    for argument in arguments:
-        path = Path(argument)
-        if not argument:  # an unset variable in a script, which must not mean the current directory
-            missing.append("'': an empty name; name a file or a directory")
-            continue
-        if argument == STREAM:
-            found = [Item(None, Path("stdin"))]
-        elif path.is_dir():
-            found, batch = list(_below(path, suffixes)), True
-        elif glob.has_magic(argument) and not path.exists():
-            names = sorted(glob.glob(argument, recursive=True))
-            found, batch = (
-                [Item(Path(name), Path(Path(name).name)) for name in names if Path(name).is_file()],
-                True,
-            )
-        else:
-            found = [Item(path, Path(path.name))]  # a missing file fails when read, as an unreadable one does
-        if not found:
-            missing.append(f"{argument}: nothing there to work on")
-        for item in found:
-            items.setdefault(item.path and item.path.resolve(), item)
-    return Inputs(list(items.values()), missing, batch or len(items) > 1)
-
-
-def check_target(inputs: Inputs, target: Target) -> None:
-    """Raises typer.BadParameter where inputs and -o do not go together."""
-    if inputs.batch and len(inputs.items) > 1 and any(item.path is None for item in inputs.items):
-        raise typer.BadParameter("- (stdin) goes alone")
-    if inputs.batch and target.out == STREAM:
-        raise typer.BadParameter("-o - (stdout) takes one result only")
-    if (
-        inputs.batch
-        and target.out is not None
-        and Path(target.out).exists()
-        and not Path(target.out).is_dir()
-    ):
-        raise typer.BadParameter(f"-o {target.out} is a file, but several results need a directory")
-    to_stdout = any(target.place(item, inputs.batch) is None for item in inputs.items)
-    if to_stdout and sys.stdout.isatty():
-        raise typer.BadParameter("binary data does not go to a terminal; use -o, or a pipe")
-
-
-def run(inputs: Inputs, target: Target, work: Callable[[Item], tuple[bytes, str]]) -> None:
-    """Does `work` (item => result and a remark about it) for each item; a failure does not stop the others.
+    Inputs are read and results written one after the other, in order; only `work` runs in threads.
 
     Raises typer.Exit(1) if one failed; ConfigError and CheckpointError, which would befall every item, at once, and
     BrokenPipeError when nobody reads stdout any more. A full or read-only disk behind -o ends the run too.
     """
-    failed: list[str] = []
-    skipped = left = 0
-    taken: dict[Path, str] = {}
-    for line in inputs.missing:
+    for line in [*inputs.missing, *inputs.left_out]:
         fail(line)
-    if inputs.batch:
-        places = (target.place(item, batch=True) for item in inputs.items)
+    into_folder = target.into_folder(inputs.batch)
+    if into_folder:
+        places = (target.place(item, inputs.batch) for item in inputs.items)
         for folder in {place.parent for place in places if place is not None}:
             files.sweep(folder)
-    with progress(len(inputs.items)) as advance:
-        for position, item in enumerate(inputs.items, start=1):
-            try:
-                skipped += _one(item, inputs.batch, target, taken, work)
-            except (ConfigError, CheckpointError, BrokenPipeError):
-                raise
-            except Exception as error:
-                if os.environ.get("RDEIC_DEBUG") == "1" and not isinstance(error, RdeicError | OSError):
-                    raise
-                text = explain(error)
-                fail(text if item.name in text else f"{item.name}: {text}")
-                failed.append(item.name)
-                if target.out is not None and _no_room(error):
-                    left = len(inputs.items) - position
-                    break
-            advance()
-    _summarise(inputs, failed, skipped, left)
-
-
-def _one(
-    item: Item, batch: bool, target: Target, taken: dict[Path, str], work: Callable[[Item], tuple[bytes, str]]
-) -> bool:
-    """Whether the item was skipped."""
-    place = target.place(item, batch)
-    if place is not None and (first := taken.setdefault(place, item.name)) != item.name:
-        raise ImageError(f"{item.name}: would go to {place}, as {first} does; rename one of them")
-    if target.finished(item, place, batch):
-        return True
-    result, remark = work(item)
-    if place is None:
-        with _stdout():
-            sys.stdout.buffer.write(result)
-            sys.stdout.buffer.flush()
-        return False
+    pool: Executor = _Now() if jobs == 1 else ThreadPoolExecutor(jobs)
+    batch = _Batch(inputs, target, rules, work, pool)
     try:
-        if target.out is not None and batch:
-            files.make_folders(place.parent)
-        files.atomic_write(place, result)
+        with progress(len(inputs.items)) as advance, contextlib.suppress(_NoRoomError):
+            batch.run(advance, ahead=0 if jobs == 1 else 2 * jobs)
+    except KeyboardInterrupt:
+        if (
+            jobs > 1
+        ):  # or Python would wait until each has finished its picture; results are written in this thread
+            os._exit(INTERRUPTED)
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if into_folder:
+        batch.summarise()
+    if batch.failed or inputs.missing:
+        raise typer.Exit(1)
+
+
+class _NoRoomError(Exception):
+    """Ends a run."""
+
+
+class _Now(Executor):
+    """Does at once what it is given."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class _Claim(NamedTuple):
+    """An output, taken by the first input that goes there."""
+
+    name: str
+    digest: str  # of the input
+
+
+class _Job(NamedTuple):
+    """Under way."""
+
+    source: Source
+    place: Path | None
+    future: Future[tuple[bytes, str]]
+
+
+class _Batch:
+    """A run and what came of it so far."""
+
+    def __init__(self, inputs: Inputs, target: Target, rules: Rules, work: Work, pool: Executor) -> None:
+        self.failed: list[str] = []
+        self._finished = self._done = 0
+        self._left_out = len(inputs.left_out)
+        self._inputs, self._target, self._rules, self._work, self._pool = inputs, target, rules, work, pool
+        self._into_folder = target.into_folder(inputs.batch)
+        self._claims: dict[str, _Claim] = {}  # by output
+        self._written: set[tuple[int, int]] = set()  # device and inode of each output
+
+    def run(self, advance: Callable[[], None], ahead: int) -> None:
+        """Everything, with at most `ahead` items begun before the one that is to be written next."""
+        under_way: deque[_Job] = deque()
+
+        def settle() -> None:
+            job = under_way.popleft()
+            with self._reported(job.source.item):
+                self._settle(job)
+            advance()
+
+        for item in self._inputs.items:
+            job = None
+            with self._reported(item):
+                job = self._start(item)
+            if job is None:
+                advance()
+            else:
+                under_way.append(job)
+            while len(under_way) > ahead:
+                settle()
+        while under_way:
+            settle()
+
+    def summarise(self) -> None:
+        """One line on stderr."""
+        items, failed = len(self._inputs.items), len(self.failed)
+        untried = items + len(self._inputs.left_out) - self._done - self._finished - self._left_out - failed
+        parts = [f"{self._done} done", f"{self._finished} finished before"]
+        parts += [f"{self._left_out} left out"] if self._left_out else []
+        parts.append(f"{failed} failed" + (f": {', '.join(self.failed)}" if failed else ""))
+        rest = f"; {untried} not tried: make room and start again" if untried else ""
+        tell(", ".join(parts) + rest)
+
+    @contextlib.contextmanager
+    def _reported(self, item: Item) -> Iterator[None]:
+        """Turns a failure into a line. Raises _NoRoomError after one that leaves no hope for the others."""
+        try:
+            yield
+        except (ConfigError, CheckpointError, BrokenPipeError):
+            raise
+        except Exception as error:
+            if os.environ.get("RDEIC_DEBUG") == "1" and not isinstance(error, RdeicError | OSError):
+                raise
+            text = explain(error)
+            fail(text if item.name in text else f"{item.name}: {text}")
+            self.failed.append(item.name)
+            cause = error.__cause__
+            if self._target.out is not None and isinstance(cause, OSError) and cause.errno in NO_ROOM:
+                raise _NoRoomError from error
+
+    def _start(self, item: Item) -> _Job | None:
+        """Begins the work; None if there is none to do."""
+        place = self._target.place(item, self._inputs.batch)
+        if place is None or is_direct(place):
+            source = item.read()
+            return _Job(source, place, self._pool.submit(self._work, source))
+        there = _occupied(place, item)
+        passing = there and self._into_folder and not self._target.force
+        if passing and (known := self._rules.known(place, item)) is not None:
+            self._claims.setdefault(os.path.abspath(place), _Claim(item.name, known))
+            self._finished += 1
+            return None
+        source = item.read()
+        if self._inputs.batch and (reason := self._rules.unwanted(source)):
+            self._leave_out(item, reason)
+            return None
+        if not self._claimed(place, source):
+            return None
+        try:
+            if there and not self._target.force and not self._into_folder:
+                self._require_ours(place)
+            elif passing and self._rules.finished(place, source, None):
+                self._finished += 1
+                return None
+        except ImageError:
+            del self._claims[os.path.abspath(place)]
+            raise
+        return _Job(source, place, self._pool.submit(self._work, source))
+
+    def _claimed(self, place: Path, source: Source) -> bool:
+        """Whether the output is this input's; if not, the input is left out. Raises ImageError if that loses it."""
+        claim = _Claim(source.item.name, digest(source.data))
+        first = self._claims.setdefault(os.path.abspath(place), claim)
+        if first is claim:
+            return True
+        if first.digest == claim.digest:
+            self._leave_out(source.item, f"the same content as {first.name}")
+            return False
+        raise ImageError(f"{claim.name}: would go to {place}, as {first.name} does; rename one of them")
+
+    def _leave_out(self, item: Item, reason: str) -> None:
+        fail(left_out(item.name, reason))
+        self._left_out += 1
+
+    def _require_ours(self, place: Path) -> None:
+        """An output that is there already, and the only one. Raises ImageError if it must not be replaced."""
+        if self._target.out is None:
+            raise ImageError(f"{place}: exists already; --force overwrites it, -o names another")
+        content = place.read_bytes()
+        if content and not self._rules.ours(content):
+            kind = "sound .rdeic file" if self._target.suffix == ".rdeic" else "picture restored by rdeic"
+            raise ImageError(f"{place}: exists and is no {kind}; --force overwrites it, -o names another")
+
+    def _settle(self, job: _Job) -> None:
+        """Writes the result. Raises what `work` raised, and ImageError."""
+        try:
+            result, remark = job.future.result()
+        except Exception:
+            if job.place is not None:
+                self._claims.pop(os.path.abspath(job.place), None)  # another input may have it
+            raise
+        line = f"{job.source.item.name} -> {job.place}  {remark}"
+        if job.place is None:
+            with _stdout():
+                sys.stdout.buffer.write(result)
+                sys.stdout.buffer.flush()
+        elif is_direct(job.place):
+            with _writing(job.place):
+                files.atomic_write(job.place, result)
+            with contextlib.suppress(OSError):
+                say(line, _beside(job.place))
+        elif self._write(job.place, job.source, result):
+            with _stdout():
+                say(line, sys.stdout)
+        else:
+            self._finished += 1
+            return
+        self._done += 1
+
+    def _write(self, place: Path, source: Source, result: bytes) -> bool:
+        """Whether it had to be written; what another process has written meanwhile is judged anew."""
+        with _writing(place):
+            if self._into_folder and self._target.out is not None:
+                files.make_folders(place.parent)
+            with files.locked(place.parent):
+                there = _occupied(place, source.item)
+                if there and _identity(place) in self._written:
+                    raise ImageError(f"{place}: is the output of another picture too; rename one of them")
+                if there and not self._target.force:
+                    if not self._into_folder:
+                        self._require_ours(place)
+                    elif self._rules.finished(place, source, result):
+                        return False
+                self._rules.note(place, result, source, start=self._into_folder)
+                self._put(place, source.status, result)
+                self._written.add(_identity(place))
+        return True
+
+    def _put(self, place: Path, status: os.stat_result | None, result: bytes) -> None:
+        mode = times = None
+        if status is not None and stat.S_ISREG(status.st_mode):
+            mode = stat.S_IMODE(status.st_mode) & _MODE
+            times = (status.st_atime_ns, status.st_mtime_ns) if self._target.preserve_times else None
+        files.atomic_write(place, result, mode, times)
+
+
+def _occupied(place: Path, item: Item) -> bool:
+    """Whether something is there. Raises ImageError if it can be no output."""
+    if not place.exists():
+        return False
+    if item.path is not None and item.path.exists() and place.samefile(item.path):
+        raise ImageError(f"{place}: is the input itself; name another output with -o")
+    if place.is_dir():
+        raise ImageError(f"{place}: is a directory")
+    return True
+
+
+def _identity(place: Path) -> tuple[int, int]:
+    status = place.stat()
+    return status.st_dev, status.st_ino
+
+
+@contextlib.contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """While an output is written. Raises ImageError, and BrokenPipeError if nobody reads what is no file."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise ImageError(f"{place}: cannot be written: {error.strerror or error}") from error
-    with _stdout():
-        print(f"{item.name} -> {place}  {remark}", flush=True)
-    return False
 
 
 @contextlib.contextmanager
@@ -204,38 +297,18 @@ def _stdout() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # What is left in its buffer would fail again, not in one line, when the interpreter ends.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise
         raise ImageError(f"stdout: cannot be written: {error.strerror or error}") from error
 
 
-def _no_room(error: Exception) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in _NO_ROOM
-
-
-def _summarise(inputs: Inputs, failed: list[str], skipped: int, left: int) -> None:
-    if inputs.batch:
-        done = len(inputs.items) - skipped - len(failed) - left
-        names = f": {', '.join(failed)}" if failed else ""
-        rest = f"; {left} not tried: make room and start again" if left else ""
-        print(f"{done} done, {skipped} finished before, {len(failed)} failed{names}{rest}", file=sys.stderr)
-    if failed or inputs.missing:
-        raise typer.Exit(1)
-
-
-def _below(directory: Path, suffixes: frozenset[str]) -> Iterator[Item]:
-    for path in sorted(directory.rglob("*")):
-        if path.suffix.lower() in suffixes and path.is_file():
-            yield Item(path, path.relative_to(directory))
-
-
-def means_directory(out: str) -> bool:
-    return out.endswith(("/", os.sep)) or Path(out).is_dir()
-
-
-def _with_suffix(path: Path, suffix: str) -> Path:
-    return path.with_suffix(suffix) if path.suffix else path.with_name(path.name + suffix)
+def _beside(place: Path) -> TextIO | None:
+    """Where a remark does not end up in the result itself: stderr, or else stdout, or nowhere."""
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            if not os.path.samestat(os.fstat(stream.fileno()), place.stat()):
+                return stream
+        except (OSError, ValueError, AttributeError):  # no such file, or no stream of the system's
+            continue
+    return None

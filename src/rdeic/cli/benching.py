@@ -7,8 +7,8 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from rdeic.cli import batch
-from rdeic.cli.console import progress, remark
+from rdeic.cli.console import fail, progress, remark
+from rdeic.cli.inputs import gather
 from rdeic.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
@@ -72,12 +72,15 @@ def bench(arguments: list[str], options: BenchOptions) -> None:
 
 def _read(arguments: list[str]) -> list[Named]:
     from rdeic import images
+    from rdeic.cli import pictures
     from rdeic.evaluation.analyses.subject import Named
 
-    inputs = batch.gather(arguments, images.SUFFIXES)
+    inputs = gather(arguments, pictures.kind())
+    for line in inputs.left_out:
+        fail(line)
     if inputs.missing:
         raise ImageError(inputs.missing[0])
-    return [Named(item.name, images.read(item.source())) for item in inputs.items]
+    return [Named(item.name, images.read(item.path or item.read().data)) for item in inputs.items]
 
 
 def _size(text: str) -> tuple[int, int]:

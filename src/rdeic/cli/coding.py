@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
 
 import rdeic
-from rdeic import codec, exif, images
-from rdeic.cli import batch, console
-from rdeic.cli.batch import Item, Target
-from rdeic.errors import ConfigError
-from rdeic.info import read_blob
+from rdeic import codec, exif, images, marks, threads
+from rdeic.cli import batch, outputs, pictures
+from rdeic.cli.console import fail, remark
+from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
+from rdeic.cli.outputs import Target
+from rdeic.cli.rules import Packing, Restoring
+from rdeic.errors import ConfigError, RdeicError
 
 RDEIC_SUFFIX = ".rdeic"
 _KINDS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
@@ -26,6 +31,7 @@ class Goal(NamedTuple):
     bpp: float | None
     max_bytes: int | None
     seed: int
+    scale: bool  # whether the picture may be stored smaller
 
 
 class Keep(NamedTuple):
@@ -43,6 +49,15 @@ class Place(NamedTuple):
     encoder_precision: str = "fp32"
 
 
+class RunOptions(NamedTuple):
+    """How a command does its work, whatever its direction."""
+
+    force: bool
+    preserve_times: bool
+    jobs: int  # pictures at a time
+    threads: int | None  # of torch, for each picture; None: the processor's, shared among the jobs
+
+
 class CompressOptions(NamedTuple):
     """The options of `rdeic compress`."""
 
@@ -54,7 +69,7 @@ class CompressOptions(NamedTuple):
     background: str | None
     keep: Keep
     max_pixels: int
-    force: bool
+    run: RunOptions
 
 
 class DecompressOptions(NamedTuple):
@@ -67,27 +82,27 @@ class DecompressOptions(NamedTuple):
     model: str | None
     place: Place
     max_pixels: int
-    force: bool
+    run: RunOptions
 
 
 def compress(arguments: list[str], options: CompressOptions) -> None:
     """Compresses what the arguments mean. Raises typer.BadParameter, typer.Exit(1), ConfigError, CheckpointError."""
-    inputs = batch.gather(arguments, images.SUFFIXES)
-    target = Target(options.out, RDEIC_SUFFIX, options.force, redo_stale=True)
-    batch.check_target(inputs, target)
+    inputs = gather(arguments, pictures.kind())
+    target = Target(options.out, RDEIC_SUFFIX, options.run.force, options.run.preserve_times)
+    outputs.check(inputs, target, (RDEIC_SUFFIX,))
     if options.background is not None:
         try:
             images.parse_colour(options.background)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
     coder = codec.load(options.model, *options.place)
-    say = functools.cache(console.remark)  # once in a run
+    say = functools.cache(remark)  # once in a run
 
-    def work(item: Item) -> tuple[bytes, str]:
-        source, goal, keep = item.source(), options.goal, options.keep
-        picture = images.read(source, options.max_pixels, options.background)
+    def work(source: Source) -> tuple[bytes, str]:
+        data, goal, keep = source.data, options.goal, options.keep
+        picture = images.read(data, options.max_pixels, options.background)
         wanted = keep.metadata or keep.location
-        described = exif.read(source, keep.location, options.max_pixels) if wanted else None
+        described = exif.read(data, keep.location, options.max_pixels) if wanted else None
         say(coder.remark)
         blob = coder.compress(
             picture,
@@ -98,53 +113,89 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
             options.verify,
             described,
             options.max_pixels,
+            goal.scale,
         )
-        verified = "  verified" if options.verify else ""
-        return (
-            blob,
-            f"{len(blob)} bytes  {8 * picture[0, 0].size * len(blob) / picture.size:.4f} bpp{verified}",
-        )
+        remarks = [f"{len(blob)} bytes", f"{8 * picture[0, 0].size * len(blob) / picture.size:.4f} bpp"]
+        remarks += ["verified"] if options.verify else []
+        remarks += _remarks(source, options.max_pixels, target.place(source.item, inputs.batch) is None)
+        return blob, "  ".join(remarks)
 
-    batch.run(inputs, target, work)
+    threads.share(options.run.jobs, options.run.threads)
+    batch.run(inputs, target, Packing(_remaker(coder, options)), work, options.run.jobs)
+
+
+def _remaker(coder: codec.Codec, options: CompressOptions) -> Callable[[Source, bytes], bytes | None]:
+    """Compresses a picture at the settings of an .rdeic file: only of the picture that it holds the same comes out."""
+
+    def remake(source: Source, there: bytes) -> bytes | None:
+        with contextlib.suppress(RdeicError):  # no .rdeic file, or none of this model
+            found = rdeic.inspect(there)
+            return coder.compress(
+                images.read(source.data, options.max_pixels, options.background),
+                quality=found.quality,
+                seed=found.seed,
+                verify=False,
+                metadata=found.metadata,
+                max_pixels=options.max_pixels,
+            )
+        return None
+
+    return remake
+
+
+def _remarks(source: Source, max_pixels: int, to_stdout: bool) -> list[str]:
+    """What a user may not expect of the picture; on stderr where the result goes to stdout, and so has no line."""
+    remarks = []
+    if (count := images.frame_count(source.data, max_pixels)) > 1:
+        remarks.append(f"the first of {count} frames")
+    if (checksum := marks.find(source.data)) is not None:
+        remarks.append(f"restored by rdeic before, from a file with checksum {checksum}: losses add up")
+    if to_stdout:
+        for remark in remarks:
+            fail(f"{source.item.name}: {remark}")
+    return remarks
 
 
 def decompress(arguments: list[str], options: DecompressOptions) -> None:
     """Restores what the arguments mean. Raises as `compress` does."""
-    inputs = batch.gather(arguments, frozenset({RDEIC_SUFFIX}))
+    inputs = gather(arguments, RDEIC_FILES)
     kind = options.kind or _kind_of(options.out, inputs.batch)
-    target = Target(options.out, f".{kind}", options.force, redo_stale=options.out is not None)
-    batch.check_target(inputs, target)
+    target = Target(options.out, f".{kind}", options.run.force, options.run.preserve_times)
+    own = Path(options.out or "").suffix.lower()
+    outputs.check(inputs, target, (*_KINDS, own) if own and options.kind else tuple(_KINDS))
     chosen = None if options.model is None else codec.load(options.model, *options.place)
-    say = functools.cache(console.remark)  # once in a run
+    say = functools.cache(remark)  # once in a run
     known: dict[str, codec.Codec] = {}  # by fingerprint, so that a batch loads each model once
+    finding = threading.Lock()
 
     def coder_for(blob: bytes) -> codec.Codec:
         fingerprint = rdeic.inspect(blob).fingerprint
-        if fingerprint not in known:
-            # Rates of one model share most of their weights, as long as it is one codec that loads them.
-            siblings = (one for one in known.values() if one.made(fingerprint))
-            known[fingerprint] = next(siblings, None) or codec.load_for(
-                blob, options.place.device, options.place.compile
-            )
-        return known[fingerprint]
+        with finding:
+            if fingerprint not in known:
+                # Rates of one model share most of their weights, as long as it is one codec that loads them.
+                siblings = (one for one in known.values() if one.made(fingerprint))
+                known[fingerprint] = next(siblings, None) or codec.load_for(
+                    blob, options.place.device, options.place.compile
+                )
+            return known[fingerprint]
 
-    def work(item: Item) -> tuple[bytes, str]:
-        blob = read_blob(item.source())
-        coder = chosen or coder_for(blob)
+    def work(source: Source) -> tuple[bytes, str]:
+        coder = chosen or coder_for(source.data)
         say(coder.remark)
-        picture = coder.decompress(blob, options.detail, options.steps, options.max_pixels)
+        picture = coder.decompress(source.data, options.detail, options.steps, options.max_pixels)
         return images.encode(picture, kind), f"{picture.width}x{picture.height}"
 
-    batch.run(inputs, target, work)
+    threads.share(options.run.jobs, options.run.threads)
+    batch.run(inputs, target, Restoring(), work, options.run.jobs)
 
 
 def _kind_of(out: str | None, many: bool) -> str:
     """The format that the output's suffix asks for. Raises typer.BadParameter if it is an unknown one."""
-    if out in (None, batch.STREAM) or many or batch.means_directory(str(out)):
+    if out in (None, STREAM) or many or outputs.means_folder(str(out)):
         return "png"
     suffix = Path(str(out)).suffix.lower()
     if suffix and suffix not in _KINDS:
-        if Path(str(out)).exists() and not Path(str(out)).is_file():
+        if outputs.is_direct(Path(str(out))):
             return "png"
         raise typer.BadParameter(f"{suffix} pictures cannot be written; use {', '.join(_KINDS)} or --format")
     return _KINDS.get(suffix, "png")

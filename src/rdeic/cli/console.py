@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from rdeic.errors import RdeicError
+from rdeic.text import harmless
 
 
 def fail(line: str) -> None:
-    """One line about a failure, on stderr."""
-    print("rdeic: " + " ".join(line.split()), file=sys.stderr, flush=True)
+    """One line on stderr, about a failure or about something left out."""
+    tell(f"rdeic: {line}")
+
+
+def tell(line: str) -> None:
+    """One line on stderr. Where that cannot be written to, work goes on without words."""
+    try:
+        say(line, sys.stderr)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Sends what is left in the stream's buffer nowhere: it would fail again when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+
+
+def say(line: str, stream: TextIO | None) -> None:
+    """One line, whatever names it holds; nowhere if the stream was closed before the program began."""
+    if stream is not None:
+        print(harmless(line), file=stream, flush=True)
 
 
 def remark(line: str) -> None:
     """One line about anything else, on stderr; nothing if it is empty."""
     if line:
-        print(f"rdeic: {line}", file=sys.stderr, flush=True)
+        fail(line)
 
 
 def explain(error: Exception) -> str:
@@ -26,20 +53,38 @@ def explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    kind = type(error).__name__
-    return f"internal error ({kind}: {error}); please report it, with what RDEIC_DEBUG=1 rdeic ... prints"
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    return f"internal error ({kind}: {text}); please report it, with what RDEIC_DEBUG=1 rdeic ... prints"
+
+
+@contextlib.contextmanager
+def only_our_words() -> Iterator[None]:
+    """Meanwhile what libraries warn of and log stays off stderr; in exceptions it is said, with RDEIC_DEBUG=1 all."""
+    if os.environ.get("RDEIC_DEBUG") == "1":
+        yield
+        return
+    before, warnings.showwarning = warnings.showwarning, lambda *_, **__: None
+    silent = logging.NullHandler()
+    logging.getLogger().addHandler(silent)  # or else `logging` prints what nobody listens to
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+        logging.getLogger().removeHandler(silent)
 
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[], None]]:
     """A function that moves a progress bar by one; there is a bar only for several files on a terminal."""
-    if total < 2 or not sys.stderr.isatty():
+    if total < 2 or sys.stderr is None or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     # Lines printed meanwhile go above the bar. stdout is left alone when it is not on the terminal.
-    with Progress(console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
+    with Progress(
+        console=Console(stderr=True), redirect_stdout=sys.stdout is not None and sys.stdout.isatty()
+    ) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)

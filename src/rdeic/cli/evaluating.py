@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rdeic.cli.console import progress
+from rdeic.cli.console import fail, progress, say
 from rdeic.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ def evaluate(dataset: Path, out: Path, options: EvaluateOptions) -> None:
         results = runner.run(plan, out, tick)
     page = report_page.write(results, out, anchor=options.anchor, published_on=options.published)
     for codec in results.unavailable_codecs:
-        print(f"rdeic: {codec.codec} is not available: {codec.reason}", file=sys.stderr)
+        fail(f"{codec.codec} is not available: {codec.reason}")
     for metric in results.unavailable:
-        print(f"rdeic: {metric.metric} is not available: {metric.reason}", file=sys.stderr)
+        fail(f"{metric.metric} is not available: {metric.reason}")
     failures = Counter((one.codec, one.error) for one in results.measurements if one.error)
     for (name, reason), count in failures.items():
-        print(f"rdeic: {name} failed {count} times: {reason}", file=sys.stderr)
-    print(page)
+        fail(f"{name} failed {count} times: {reason}")
+    say(str(page), sys.stdout)
 
 
 def _codecs(options: EvaluateOptions) -> list[Codec | UnavailableCodec]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from rdeic import config as configs
 from rdeic import registry
-from rdeic.cli.console import progress
+from rdeic.cli.console import progress, say
 from rdeic.config import SD21, ModelConfig
 from rdeic.errors import ConfigError
 
@@ -40,8 +41,8 @@ def import_checkpoints(
     size = registry.describe(out).weight_bytes
     for folder in registry.rates(out):
         steps_now = registry.describe(folder).config.diffusion.default_steps
-        print(f"{folder}: fingerprint {registry.fingerprint(folder).hex()}, {steps_now} steps")
-    print(f"{out}: {size / 1e6:.0f} MB")
+        say(f"{folder}: fingerprint {registry.fingerprint(folder).hex()}, {steps_now} steps", sys.stdout)
+    say(f"{out}: {size / 1e6:.0f} MB", sys.stdout)
 
 
 def _read(path: Path | None) -> ModelConfig:

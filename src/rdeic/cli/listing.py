@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import typer
 
 import rdeic
 from rdeic import registry
-from rdeic.cli import batch
-from rdeic.cli.console import explain, fail
+from rdeic.cli.console import explain, fail, say
+from rdeic.cli.inputs import RDEIC_FILES, gather
 from rdeic.errors import RdeicError
 from rdeic.info import Info
 
@@ -20,19 +21,20 @@ def info(arguments: list[str], as_json: bool) -> None:
 
     Raises typer.Exit(1) if one of the files is not a sound .rdeic file.
     """
-    inputs = batch.gather(arguments, frozenset({".rdeic"}))
+    inputs = gather(arguments, RDEIC_FILES)
     failures = list(inputs.missing)
-    for line in failures:
+    for line in [*inputs.missing, *inputs.left_out]:
         fail(line)
     for item in inputs.items:
         try:
-            found = rdeic.inspect(item.source())
+            found = rdeic.inspect(item.read().data)
         except RdeicError as error:
             text = explain(error)
             failures.append(text)
             fail(text if item.name in text else f"{item.name}: {text}")
             continue
-        print(_as_json(item.name, found) if as_json else _in_words(item.name, found))
+        for line in [_as_json(item.name, found)] if as_json else _in_words(item.name, found):
+            say(line, sys.stdout)
     if failures:
         raise typer.Exit(1)
 
@@ -42,20 +44,15 @@ def _as_json(name: str, found: Info) -> str:
     return json.dumps({"file": name, **found._asdict(), "metadata": described, "bpp": found.bpp})
 
 
-def _in_words(name: str, found: Info) -> str:
+def _in_words(name: str, found: Info) -> list[str]:
+    smaller = (found.stored_width, found.stored_height) != (found.width, found.height)
+    stored = f"stored as {found.stored_width}x{found.stored_height}, " if smaller else ""
     head = (
-        f"{name}: {found.width}x{found.height}, {found.file_bytes} bytes, {found.bpp:.4f} bpp, "
+        f"{name}: {found.width}x{found.height}, {stored}{found.file_bytes} bytes, {found.bpp:.4f} bpp, "
         f"quality {found.quality:g}, steps {found.steps}, seed {found.seed}, model {found.fingerprint}"
     )
     described = found.metadata.as_dict() if found.metadata else {}
-    return "\n".join([head, *(f"  {key}: {_harmless(value)}" for key, value in described.items())])
-
-
-def _harmless(text: str) -> str:
-    """Without what a terminal would obey: control characters, and those that reverse the direction of writing."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
+    return [head, *(f"  {key}: {value}" for key, value in described.items())]
 
 
 def models(arguments: list[Path]) -> None:
@@ -69,9 +66,10 @@ def models(arguments: list[Path]) -> None:
             broken = True
             fail(explain(error))
             continue
-        print(*lines, sep="\n")
+        for line in lines:
+            say(line, sys.stdout)
     if not folders:
-        print(f"no model is installed; set {registry.MODELS_VARIABLE} to a folder of model folders")
+        say(f"no model is installed; set {registry.MODELS_VARIABLE} to a folder of model folders", sys.stdout)
     if broken:
         raise typer.Exit(1)
 

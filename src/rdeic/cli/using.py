@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rdeic.cli.options import COMPILE, DEVICE, FORCE, IN, LARGEST, OUT
+from rdeic.cli.options import COMPILE, DEVICE, FORCE, IN, JOBS, LARGEST, OUT, THREADS, TIMES
 from rdeic.container import MAX_PIXELS
 
 VERIFY = (
@@ -18,6 +18,10 @@ VERIFY = (
 
 
 ENCODER_PRECISION = "Half precision is quicker on a GPU and makes other files, which decode as exactly."
+SCALE = (
+    "Whether --bpp and --bytes may store the picture smaller, where that looks better or nothing else is small enough; "
+    "it is restored at its own size. --no-scale refuses instead."
+)
 
 
 class Precision(enum.StrEnum):
@@ -57,6 +61,7 @@ def compress(
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
     encoder_precision: Annotated[Precision, typer.Option(help=ENCODER_PRECISION)] = Precision.fp32,
+    scale: Annotated[bool, typer.Option("--scale/--no-scale", help=SCALE)] = True,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=VERIFY)] = None,
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Keep date, camera, comment and the colour profile's name.")
@@ -68,6 +73,9 @@ def compress(
         str | None, typer.Option(metavar="COLOUR", help="Put behind transparent pixels: white, #rrggbb, ...")
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
+    preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
 ) -> None:
     """Compress pictures: photo.png => photo.rdeic."""
@@ -75,9 +83,10 @@ def compress(
         raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
     from rdeic.cli import coding
 
-    goal, keep = coding.Goal(quality, bpp, max_bytes, seed), coding.Keep(metadata, location)
+    goal, keep = coding.Goal(quality, bpp, max_bytes, seed, scale), coding.Keep(metadata, location)
     place = coding.Place(device, compile, encoder_precision.value)
-    options = coding.CompressOptions(out, goal, model, place, verify, background, keep, max_pixels, force)
+    run = coding.RunOptions(force, preserve_times, jobs, threads)
+    options = coding.CompressOptions(out, goal, model, place, verify, background, keep, max_pixels, run)
     coding.compress(inputs, options)
 
 
@@ -100,6 +109,9 @@ def decompress(
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
+    preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
 ) -> None:
     """Restore pictures: photo.rdeic => photo.png."""
@@ -107,7 +119,8 @@ def decompress(
 
     wanted = None if kind is None else kind.value
     place = coding.Place(device, compile)
-    options = coding.DecompressOptions(out, detail, steps, wanted, model, place, max_pixels, force)
+    run = coding.RunOptions(force, preserve_times, jobs, threads)
+    options = coding.DecompressOptions(out, detail, steps, wanted, model, place, max_pixels, run)
     coding.decompress(inputs, options)
 
 

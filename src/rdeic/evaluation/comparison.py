@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rdeic.errors import ConfigError
-from rdeic.evaluation.bd_rate import BdRate, bd_rate
+from rdeic.evaluation.bd_rate import BdRate, Curve, bd_rate
 from rdeic.evaluation.means import Mean, curve
 from rdeic.evaluation.types import Metric
 
@@ -69,8 +69,12 @@ def compare(rows: Sequence[Mean], codecs: Iterable[str], metrics: Sequence[Metri
 
 
 def _cell(rows: Sequence[Mean], anchor: str, test: str, metric: Metric) -> Cell:
-    pair = curve(rows, anchor, metric.name), curve(rows, test, metric.name)
+    pair = (_graded(curve(rows, codec, metric.name), metric) for codec in (anchor, test))
     try:
         return Cell(bd_rate(*pair, lower_is_better=metric.lower_is_better), "")
     except ConfigError as error:
         return Cell(None, str(error))
+
+
+def _graded(points: Curve, metric: Metric) -> Curve:
+    return points._replace(values=tuple(map(metric.graded, points.values)))

@@ -6,7 +6,7 @@ every codec is tried at 1, 1/2, 1/3 and 1/4 of the size (Lanczos down, and up ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,14 +37,14 @@ class Attempt(NamedTuple):
 class Conventional:
     """One picture and one codec; files made for one size are kept for the next."""
 
-    def __init__(self, codec: str, picture: Picture) -> None:
+    def __init__(self, codec: str, picture: Picture, downscales: Sequence[int] = DOWNSCALES) -> None:
         """picture: (H, W, 3) uint8. Raises ConfigError unless `codec` is one of CODECS, and installed."""
         if codec not in CODECS:
             raise ConfigError(f"no conventional codec {codec!r}: choose from {', '.join(CODECS)}")
         full = pillow.create(codec, (), _TIMEOUT)
         if isinstance(full, UnavailableCodec):
             raise ConfigError(f"{codec}: {full.reason}")
-        self._variants: dict[int, Codec] = {n: Downscaled(full, n) if n > 1 else full for n in DOWNSCALES}
+        self._variants: dict[int, Codec] = {n: Downscaled(full, n) if n > 1 else full for n in downscales}
         self._picture = picture
         self._files: dict[tuple[int, int], bytes] = {}  # by downscale and quality
 

@@ -28,9 +28,11 @@ class Entry(NamedTuple):
 
 
 def scan(folder: Path) -> list[Entry]:
-    """All pictures below a folder, by name. Raises ConfigError if there are none."""
+    """All pictures below a folder that are not hidden, by name. Raises ConfigError if there are none."""
     paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file()
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in images.readable_suffixes() and path.is_file() and not _hidden(path, folder)
     )
     if not paths:
         raise ConfigError(f"{folder}: no pictures there; name a folder of them")
@@ -41,6 +43,11 @@ def scan(folder: Path) -> list[Entry]:
         ]
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    """Such as what macOS keeps beside each file of a memory card, under the file's name and suffix."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def read(path: Path, protocol: str) -> Picture:

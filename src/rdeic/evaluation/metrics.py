@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from rdeic.errors import ConfigError, ImageError
-from rdeic.evaluation import patches
+from rdeic.evaluation import independent, patches
+from rdeic.evaluation.gradients import gradients
+from rdeic.evaluation.independent import PictureJudge
 from rdeic.evaluation.patches import Extractor
 from rdeic.evaluation.types import METRICS, Score, Unavailable
 from rdeic.images import Picture
@@ -49,7 +51,7 @@ def load(names: Iterable[str], weights: str | None, device: str | None) -> Judge
     names = tuple(names)
     if unknown := set(names) - set(NAMES):
         raise ConfigError(f"no metric {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
-    found: dict[str, Judge] = {}
+    found: dict[str, _Loaded] = {}
     missing: list[Unavailable] = []
     extractor: Extractor | None = None
     for name in (name for name in NAMES if name in names and name not in OF_SET):
@@ -65,8 +67,11 @@ def load(names: Iterable[str], weights: str | None, device: str | None) -> Judge
         except Exception as error:  # as above
             missing += [Unavailable(name, f"{_line(error)}; {_remedy(name)}") for name in wanted]
     of_sets = [name for name in wanted if extractor is not None]
-    labels = (*(_label(name, weights) for name in found), *of_sets)
-    return Judges(found, extractor, labels, tuple(_versions([*found, *of_sets])), tuple(missing))
+    labels = (*(one.label for one in found.values()), *of_sets)
+    versions = [one.version for one in found.values()]
+    versions += [_version("torch-fidelity")] if of_sets else []
+    judges = {name: one.judge for name, one in found.items()}
+    return Judges(judges, extractor, labels, tuple(dict.fromkeys(filter(None, versions))), tuple(missing))
 
 
 def scores(judges: Judges, restored: Picture, original: Picture) -> tuple[Score, ...]:
@@ -87,17 +92,28 @@ def scores(judges: Judges, restored: Picture, original: Picture) -> tuple[Score,
     return tuple(found)
 
 
-def _load(name: str, weights: str | None, device: str | None) -> Judge:
+class _Loaded(NamedTuple):
+    judge: Judge
+    label: str
+    version: str  # of the library; "" for this package
+
+
+def _load(name: str, weights: str | None, device: str | None) -> _Loaded:
     if name == "psnr":
-        return metrics.psnr
+        return _Loaded(metrics.psnr, name, "")
+    if name == "gradients":
+        return _Loaded(_of_pictures(gradients), name, "")
     if name in ("ms_ssim", "ssim"):
         importlib.import_module("pytorch_msssim")
-        return _ms_ssim if name == "ms_ssim" else _ssim
+        return _Loaded(_ms_ssim if name == "ms_ssim" else _ssim, name, _version("pytorch-msssim"))
     if name == "perceptual":
         if weights is None:
             raise ConfigError("no weights given")
-        return _perceptual(perceptual.load(weights))
-    return _pyiqa(name, device)
+        return _Loaded(_perceptual(perceptual.load(weights)), _weights_label(name, weights), "")
+    if name in independent.REMEDIES:
+        one = independent.load(name, device)
+        return _Loaded(_of_pictures(one.judge), one.label, one.version)
+    return _Loaded(_pyiqa(name, device), name, _version("pyiqa"))
 
 
 def _ms_ssim(x_hat: Tensor, x: Tensor) -> float | None:
@@ -132,6 +148,16 @@ def _pyiqa(name: str, device: str | None) -> Judge:
     return judge
 
 
+def _of_pictures(judge: PictureJudge) -> Judge:
+    return lambda x_hat, x: judge(_eight_bit(x_hat), _eight_bit(x))
+
+
+def _eight_bit(x: Tensor) -> Picture:
+    """The inverse of `_signed`."""
+    pixels: Picture = ((x[0] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    return pixels
+
+
 def _signed(picture: Picture) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
@@ -142,6 +168,8 @@ def _remedy(name: str) -> str:
         return "give the SqueezeNet 1.0 safetensors file with --perceptual"
     if name in _PYIQA:
         return "pip install pyiqa, with a torchvision that fits torch, and connect once for its weights"
+    if name in independent.REMEDIES:
+        return independent.REMEDIES[name]
     if name in OF_SET:
         return (
             "pip install torch-fidelity, with a torchvision that fits torch, and connect once for its weights"
@@ -149,17 +177,14 @@ def _remedy(name: str) -> str:
     return "pip install pytorch-msssim"
 
 
-def _label(name: str, weights: str | None) -> str:
-    if name != "perceptual" or weights is None or not Path(weights).is_file():
+def _weights_label(name: str, weights: str) -> str:
+    if not Path(weights).is_file():  # the name of a package
         return name
     return f"{name} {hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:8]}"
 
 
-def _versions(names: Iterable[str]) -> Iterable[str]:
-    homes = {"ms_ssim": "pytorch-msssim", "ssim": "pytorch-msssim"}
-    homes |= dict.fromkeys(_PYIQA, "pyiqa") | dict.fromkeys(OF_SET, "torch-fidelity")
-    packages = dict.fromkeys(homes[name] for name in names if name in homes)
-    return (f"{package} {metadata.version(package)}" for package in packages)
+def _version(package: str) -> str:
+    return f"{package} {metadata.version(package)}"
 
 
 def _line(error: Exception) -> str:

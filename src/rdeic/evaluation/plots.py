@@ -225,7 +225,9 @@ def _curve(series: Series, path: Sequence[Point], label: Label, clip: str, metri
 
 def number(value: float, metric: Metric) -> str:
     """A value of a metric with as many digits as mean something: "28.15", "0.9151", "0.00042"."""
-    digits = {"psnr": 2, "niqe": 2, "fid": 2, "kid": 5}.get(metric.name, 4)
+    digits = {"psnr": 2, "niqe": 2, "fid": 2, "kid": 5, "ssimulacra2": 1, "cvvdp": 2, "butteraugli": 2}.get(
+        metric.name, 4
+    )
     if math.isnan(value):
         return "\N{EN DASH}"
     return f"{value:.{digits}f}" if math.isfinite(value) else "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"

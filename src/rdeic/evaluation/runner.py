@@ -220,7 +220,8 @@ def _undefined(judges: Judges, measurements: Sequence[Measurement]) -> Iterator[
         }
         if without:
             yield Unavailable(
-                name, f"not of {len(without)} pictures, which are too small for it; so it has no means"
+                name,
+                f"not of {len(without)} pictures, which are too small or flat for it; so it has no means",
             )
 
 

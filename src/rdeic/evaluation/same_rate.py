@@ -64,10 +64,7 @@ def _at_rate(rows: Sequence[Mean], codecs: Sequence[str], metrics: Sequence[Metr
     values = {
         codec: [value_at(curve(rows, codec, metric.name), bpp) for metric in metrics] for codec in codecs
     }
-    best = [
-        _best((row[column] for row in values.values()), metric.lower_is_better)
-        for column, metric in enumerate(metrics)
-    ]
+    best = [_best((row[column] for row in values.values()), metric) for column, metric in enumerate(metrics)]
     return AtRate(
         bpp,
         tuple(
@@ -84,11 +81,11 @@ def _at_rate(rows: Sequence[Mean], codecs: Sequence[str], metrics: Sequence[Metr
     )
 
 
-def _best(values: Iterable[float | None], lower_is_better: bool) -> float | None:
+def _best(values: Iterable[float | None], metric: Metric) -> float | None:
     found = [value for value in values if value is not None and not math.isnan(value)]
     if len(found) < 2:  # nothing to be better than
         return None
-    return (min if lower_is_better else max)(found)
+    return (min if metric.lower_is_better else max)(found, key=metric.graded)
 
 
 def _remark(rates: Sequence[float], bpp: float) -> str:

@@ -99,6 +99,20 @@ class Metric(NamedTuple):
     unit: str  # "" if it has none
     lower_is_better: bool
     of_set: bool  # one value for a whole set of pictures (SetScore), none for each
+    ideal: float | None = (
+        None  # where neither end is best: then `lower_is_better` is about the distance to this
+    )
+
+    def graded(self, value: float) -> float:
+        """What `lower_is_better` is about."""
+        return value if self.ideal is None else abs(value - self.ideal)
+
+    @property
+    def arrow(self) -> str:
+        """Points to where it is better."""
+        if self.ideal is not None:
+            return f"→ {self.ideal:g}"
+        return "↓" if self.lower_is_better else "↑"
 
 
 METRICS = (
@@ -108,6 +122,10 @@ METRICS = (
     Metric("lpips", "LPIPS", "", lower_is_better=True, of_set=False),
     Metric("dists", "DISTS", "", lower_is_better=True, of_set=False),
     Metric("niqe", "NIQE", "", lower_is_better=True, of_set=False),
+    Metric("ssimulacra2", "SSIMULACRA2", "", lower_is_better=False, of_set=False),
+    Metric("cvvdp", "ColorVideoVDP", "JOD", lower_is_better=False, of_set=False),
+    Metric("butteraugli", "Butteraugli (3-norm)", "", lower_is_better=True, of_set=False),
+    Metric("gradients", "gradients, over the original's", "", lower_is_better=True, of_set=False, ideal=1.0),
     Metric("perceptual", "perceptual distance (SqueezeNet)", "", lower_is_better=True, of_set=False),
     Metric("fid", "FID", "", lower_is_better=True, of_set=True),
     Metric("kid", "KID", "", lower_is_better=True, of_set=True),

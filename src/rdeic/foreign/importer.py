@@ -195,7 +195,7 @@ def _copy_hub(folder: Path, config: ModelConfig, shared: ShardWriter, tick: Tick
             layout = (
                 hub.unet(config.unet)
                 if part == hub.UNET
-                else hub.autoencoder(config.autoencoder, weights.shapes)
+                else hub.autoencoder(original.published(config), weights.shapes)
             )
             located = locate(shapes, layout)
             require_fit(

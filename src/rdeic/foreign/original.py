@@ -8,6 +8,7 @@ cond_stage_model.        text encoder (see `text`)
 from __future__ import annotations
 
 from rdeic.config import AutoencoderConfig, CompressionConfig, ModelConfig, UNetConfig
+from rdeic.errors import ConfigError
 from rdeic.foreign.keys import SAME, Leaves, Part
 
 UNET = "model.diffusion_model"
@@ -44,12 +45,21 @@ CHANNEL_FUSION: Leaves = {index: f"fushion.{index}" for index in ("0", "2", "4")
 
 def stable_diffusion(config: ModelConfig) -> list[Part]:
     """Noise estimator and autoencoder."""
-    return unet(config.unet) + autoencoder(config.autoencoder)
+    return unet(config.unet) + autoencoder(published(config))
 
 
 def authors(config: ModelConfig) -> list[Part]:
     """Control network and compression module."""
     return control(config.unet) + compression(config.compression)
+
+
+def published(config: ModelConfig) -> AutoencoderConfig:
+    """The autoencoder's shape. Raises ConfigError for one that no published weights have."""
+    if not isinstance(config.autoencoder, AutoencoderConfig):
+        raise ConfigError(
+            f"no published weights fit the autoencoder of {config.name}; name a model like sd21"
+        )
+    return config.autoencoder
 
 
 def autoencoder(config: AutoencoderConfig) -> list[Part]:

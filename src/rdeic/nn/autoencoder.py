@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rdeic.config import AutoencoderConfig
+from rdeic.config import AutoencoderConfig, LocalAutoencoderConfig
 from rdeic.nn.blocks import (
     AUTOENCODER_EPS,
     NearestUpsample,
@@ -20,6 +20,7 @@ from rdeic.nn.blocks import (
     conv3x3,
     group_norm,
 )
+from rdeic.nn.local_autoencoder import LocalDecoder, LocalEncoder
 from rdeic.nn.shuffle import pixel_shuffle, pixel_unshuffle
 from rdeic.types import Encoded
 
@@ -98,16 +99,25 @@ class Decoder(nn.Module):
         return pixel_shuffle(self.conv_out(self.norm_out(h)), self.patch)
 
 
+def _networks(
+    config: AutoencoderConfig | LocalAutoencoderConfig,
+) -> tuple[Encoder | LocalEncoder, Decoder | LocalDecoder]:
+    if isinstance(config, LocalAutoencoderConfig):
+        return LocalEncoder(config), LocalDecoder(config)
+    return Encoder(config), Decoder(config)
+
+
 class Autoencoder(nn.Module):
     """E and D with the latent scale folded in, so that callers only ever see z0."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    def __init__(self, config: AutoencoderConfig | LocalAutoencoderConfig) -> None:
         super().__init__()
         self.scale = config.latent_scale
-        self.encoder = Encoder(config)
+        encoder, decoder = _networks(config)
+        self.encoder = encoder
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
-        self.decoder = Decoder(config)
+        self.decoder = decoder
 
     def feature(self, x: Tensor) -> Tensor:
         """raw pixels (B, 3, H, W) in [-1, 1] -> scaled encoder feature f (B, C, H/s, W/s), the input of g_a."""

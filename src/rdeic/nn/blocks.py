@@ -14,6 +14,9 @@ from rdeic.nn.shuffle import pixel_shuffle
 
 AUTOENCODER_EPS = 1e-6
 UNET_EPS = 1e-5
+LOG_PERIOD = (
+    9.21034049987793  # log(10000) in single precision, which Stable Diffusion's weights were trained with
+)
 
 
 def largest_divisor(channels: int, limit: int) -> int:
@@ -196,8 +199,6 @@ class PaddedDownsample(nn.Module):
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
     """t (B,) -> (B, channels) float32: [cos, sin] of t at geometrically spaced frequencies from 1 to 1/10000."""
     half = channels // 2
-    frequencies = torch.exp(
-        -torch.arange(half, device=t.device) * (torch.log(torch.tensor(10000.0)).item() / half)
-    )
+    frequencies = torch.exp(-torch.arange(half, device=t.device) * (LOG_PERIOD / half))
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)

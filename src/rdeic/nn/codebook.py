@@ -69,7 +69,9 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def _revive(self, rows: Tensor, distances: Tensor) -> None:
         k = self.entries.shape[0]
-        share = torch.bincount(distances.argmin(dim=1), minlength=k).to(rows.dtype) / len(rows)
+        # Not `bincount`, which waits for the device; sums of ones are exact in any order.
+        counts = rows.new_zeros(k).index_add_(0, distances.argmin(dim=1), rows.new_ones(len(rows)))
+        share = counts / len(rows)
         self.usage.mul_(USAGE_MEMORY).add_(share, alpha=1.0 - USAGE_MEMORY)
         decay = torch.exp(-self.usage * k * 10.0 / (1.0 - USAGE_MEMORY) - 1e-3)[:, None]
         # Through .data: the gradient of this very step still refers to the old version.

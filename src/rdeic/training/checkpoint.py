@@ -34,6 +34,11 @@ class Checkpoint(NamedTuple):
     best: float  # badness of the best model so far; infinite without one
     best_by: str  # the metric of that
     frozen: int  # `fingerprint` of the parameters that are not trained: they come from where the run started
+    elapsed: float = 0.0  # seconds of training; files of earlier versions do not say
+    stage: dict[str, Tensor] | None = (
+        None  # what else of the stage changes; None in files of earlier versions
+    )
+    rival: dict[str, Any] | None = None  # of the critics
 
 
 def fingerprint(tensors: Sequence[Tensor]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,10 +28,43 @@ class LossWeights:
     perceptual: float  # distance of `perceptual.load`
     ms_ssim: float  # 1 - MS-SSIM, fixed-step stage only; crops of 192 pixels or more
     latent: float  # squared error of the latent z_0
+    latent_noise: float  # autoencoder stage: D sees z0 with up to so many deviations of noise
+    rate_targets: tuple[
+        float, ...
+    ]  # bits per pixel that lambda_r holds, at equally spaced qualities; () for none
+    rate_speed: float  # how fast: of log lambda_r, a step, for a rate off by a factor of e
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _require(getattr(self, field.name) >= 0, f"loss.{field.name}", "at least 0")
+            if field.name != "rate_targets":
+                _require(getattr(self, field.name) >= 0, f"loss.{field.name}", "at least 0")
+        rates = (0.0, *self.rate_targets)
+        rising = all(low < high for low, high in itertools.pairwise(rates))
+        _require(
+            len(rates) != 2 and rising, "loss.rate_targets", "empty, or two or more rates above 0 that rise"
+        )
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """Networks that judge how real restored pictures look; none where both weights are 0."""
+
+    pixel: float  # weight of the critic that sees the picture and its latent
+    feature: float  # weight of the critic that sees features of the perceptual network
+    width: int  # channels of the first layer of the pixel critic
+    learning_rate: float  # at its peak
+    start: int  # steps before they begin
+    ramp: int  # steps in which their weights rise from 0
+
+    def __post_init__(self) -> None:
+        for name in ("pixel", "feature", "start", "ramp"):
+            _require(getattr(self, name) >= 0, f"critic.{name}", "at least 0")
+        _require(self.width >= 1, "critic.width", "at least 1")
+        _require(self.learning_rate > 0, "critic.learning_rate", "above 0")
+
+    def weight(self, step: int) -> float:
+        """What part of the weights counts after `step` steps, 0 to 1."""
+        return min(max(step - self.start, 0) / self.ramp, 1.0) if self.ramp else float(step >= self.start)
 
 
 @dataclass(frozen=True)
@@ -39,7 +73,8 @@ class TrainConfig:
 
     name: str  # of the model that comes out
     model: str  # where to start: a preset for a fresh network, or a folder of weights
-    steps: int
+    steps: int  # at most, where `minutes` is above 0
+    minutes: float  # of training after which a run ends; 0: after `steps` alone
     batch: int  # crops per step, of all processes and micro-batches together
     accumulate: int  # micro-batches that a process makes of its share of a batch, one after the other
     crop: int  # pixels a side, a multiple of 64
@@ -52,6 +87,7 @@ class TrainConfig:
     ema_decay: float  # of the averaged weights, which are what is validated and exported
     precision: str  # "fp32", or autocast to "bf16" or (CUDA only, with a scaled loss) "fp16"
     checkpoint_activations: bool  # blocks run again for the gradient: less memory, more time, same result
+    compile: bool  # translate the networks first: less time a step, a minute or more before the first
     seed: int
     threads: int  # of torch on the CPU; 0 leaves the choice to torch
     cache_mb: int  # decoded pictures that a process holds; the rest is decoded at every use
@@ -64,8 +100,11 @@ class TrainConfig:
     keep_best: str  # held-out metric whose best model is kept as `best`, or ""
     rounded_rate: bool  # R of the rounded y, as coded; false: of y + uniform noise, as in the paper's system
     train_decoder: bool  # fixed-step stage: D learns along (beyond the paper); other stages ignore it
+    decoder_lr_factor: float  # as fast as this, where it does
+    features: str  # folder that holds E's features of all pictures, for stages that see no pixel; "" for none
     perceptual: str  # "lpips", a path to SqueezeNet 1.0 safetensors, or "" for none
     loss: LossWeights
+    critic: CriticConfig
     method: MethodConfig
 
     def __post_init__(self) -> None:
@@ -73,9 +112,9 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("checkpoint_every", "keep_last"):
             _require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("weight_decay", "warmup_steps", "seed", "threads", "cache_mb"):
+        for name in ("minutes", "weight_decay", "warmup_steps", "seed", "threads", "cache_mb"):
             _require(getattr(self, name) >= 0, name, "at least 0")
-        for name in ("learning_rate", "gain_lr_factor", "clip_norm"):
+        for name in ("learning_rate", "gain_lr_factor", "decoder_lr_factor", "clip_norm"):
             _require(getattr(self, name) > 0, name, "above 0")
         _require(
             64 <= self.crop <= MAX_CROP and self.crop % 64 == 0, "crop", f"a multiple of 64 up to {MAX_CROP}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -20,6 +20,15 @@ class StageLoss(NamedTuple):
     features: Tensor | None = (
         None  # (B, ...) detached: what `Stage.batch_loss` needs to know of these pictures
     )
+    critic: Tensor | None = None  # scalar for the critics to minimise; reaches their parameters alone
+
+
+class Paced(NamedTuple):
+    """Parameters whose learning rate is `factor` times that of the rest."""
+
+    parameters: list[nn.Parameter]
+    factor: float
+    decays: bool = True  # its matrices and kernels, by `weight_decay`
 
 
 class Stage(Protocol):
@@ -34,8 +43,24 @@ class Stage(Protocol):
         """The parameters to optimise, in an order that never changes."""
         ...
 
-    def gains(self) -> list[nn.Parameter]:
-        """Those of `trainable` that set the rate by scaling y; they may learn faster than the rest."""
+    def networks(self) -> list[nn.Module]:
+        """What `loss` calls as a whole and may be translated: no one inside another."""
+        ...
+
+    def paced(self) -> list[Paced]:
+        """Those of `trainable` that learn at another pace than the rest."""
+        ...
+
+    def critics(self) -> nn.Module | None:
+        """Trained beside the model, against it, and saved in checkpoints alone."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What else changes from step to step; a checkpoint keeps it."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Inverse of `state`. Raises RuntimeError or LookupError for another stage's."""
         ...
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
@@ -49,8 +74,8 @@ class Stage(Protocol):
         """
         ...
 
-    def after_step(self) -> None:
-        """Called after every optimiser step."""
+    def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
+        """Called after every optimiser step; `average` takes the mean over processes, and all must call it alike."""
         ...
 
     def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:

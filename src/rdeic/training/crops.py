@@ -1,4 +1,4 @@
-"""Square crops of pictures: chosen at random from (seed, position), cut on the host or on the device."""
+"""Square crops of pictures: chosen at random, cut on the host."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 RESIZE_SHARE = 0.3  # of the crops are taken from a shrunken picture: other scales, and weaker JPEG artefacts
 SMALLEST_SCALE = 0.6
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (H, W, 3)
-Held: TypeAlias = Pixels | Tensor  # the same as a tensor, where the device holds it
 
 
 class Crop(NamedTuple):
@@ -42,29 +40,12 @@ def centre(height: int, width: int, size: int) -> Crop:
     return Crop((height - side) // 2, (width - side) // 2, side, size, False)
 
 
-def cut(image: Held, crop: Crop) -> Tensor:
-    """The crop as a uint8 tensor (3, size, size), where the picture is.
-
-    The two resizers are one formula (antialiased bicubic, a = -0.5) rounded differently: results differ by a level or
-    two.
-    """
-    bottom, right = crop.top + crop.side, crop.left + crop.side
-    if isinstance(image, Tensor):
-        square = _resized(image[crop.top : bottom, crop.left : right].permute(2, 0, 1), crop.size)
-        return square.flip(2) if crop.flip else square
-    pixels = image[crop.top : bottom, crop.left : right]
+def cut(image: Pixels, crop: Crop) -> Tensor:
+    """The crop as a uint8 tensor (3, size, size); `flat.FlatPictures.cut` does the same on a device."""
+    pixels = image[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
     if crop.side != crop.size:
         shape = (crop.size, crop.size)
         pixels = np.asarray(Image.fromarray(pixels).resize(shape, Image.Resampling.BICUBIC))
     if crop.flip:
         pixels = pixels[:, ::-1]
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-
-
-def _resized(square: Tensor, size: int) -> Tensor:
-    if square.shape[-1] == size:
-        return square
-    resized = functional.interpolate(
-        square[None].float(), (size, size), mode="bicubic", align_corners=False, antialias=True
-    )
-    return resized[0].round_().clamp_(0, 255).to(torch.uint8)

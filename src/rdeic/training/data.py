@@ -17,7 +17,8 @@ from torch import Tensor
 from rdeic import images
 from rdeic.errors import ImageError, TrainingError
 from rdeic.training import crops
-from rdeic.training.crops import Held, Pixels
+from rdeic.training.crops import Pixels
+from rdeic.training.flat import FlatPictures, OnDevice, Planned
 from rdeic.training.sources import Source
 
 PREFETCH = 3  # batches prepared ahead
@@ -57,13 +58,18 @@ class ImageSet:
         """
         self._sources, self._sampling, self._share = list(sources), sampling, share
         self.unreadable: set[int] = set()
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, Pixels] = {}  # on the host
         self._orders: dict[
             int, tuple[int, NDArray[np.int64]]
         ] = {}  # of each position: an epoch, and its order
+        self._flat: FlatPictures | None = None  # on the device
+        self._complete = False  # whether it holds all that this process draws from
         self._fill(holding)
         if not self._held:
             self._require_one()
+        if holding.device is not None:
+            self._complete = all(index in self._held or index in self.unreadable for index in self._own())
+            self._flat, self._held = FlatPictures(self._held, holding.device), {}
 
     def __len__(self) -> int:
         """Pictures listed, unreadable ones included."""
@@ -71,33 +77,47 @@ class ImageSet:
 
     def batch(self, step: int) -> Tensor:
         """The crops of this process at `step`, uint8 (n, 3, crop, crop) in channels-last layout."""
-        return self._stack([self._crop(step, position) for position in self._share])
+        return self._cut([self._plan(step, position) for position in self._share])
 
     def whole_batch(self, step: int) -> Tensor:
         """The crops of all processes at `step`, uint8 (batch, 3, crop, crop)."""
-        return self._stack([self._crop(step, position) for position in range(self._sampling.batch)])
+        return self._cut([self._plan(step, position) for position in range(self._sampling.batch)])
 
     def batches(self, first: int, last: int) -> Generator[Tensor]:
         """`batch` of the steps first .. last - 1, prepared ahead by background threads."""
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
 
-            def order(step: int) -> list[Future[Tensor]]:
-                return [pool.submit(self._crop, step, position) for position in self._share]
+            def order(step: int) -> list[Future[list[Planned]]]:
+                return [pool.submit(self._plans, step, positions) for positions in tasks]
+
+            # Where nothing is decoded any more, a task for each crop costs more than the crop.
+            size = len(self._share) if self._complete else 1
+            tasks = [self._share[first : first + size] for first in range(0, len(self._share), size)]
 
             pending = deque(order(step) for step in range(first, min(first + PREFETCH, last)))
             for step in range(first, last):
                 if step + PREFETCH < last:
                     pending.append(order(step + PREFETCH))
-                yield self._stack([crop.result() for crop in pending.popleft()])
+                yield self._cut([one for task in pending.popleft() for one in task.result()])
 
-    def _stack(self, cut: list[Tensor]) -> Tensor:
-        return torch.stack([one.permute(1, 2, 0) for one in cut]).permute(0, 3, 1, 2)
+    def _cut(self, planned: Sequence[Planned]) -> Tensor:
+        if self._flat is not None:
+            return self._flat.batch(planned)
+        return torch.stack([one.permute(1, 2, 0) for one in planned if isinstance(one, Tensor)]).permute(
+            0, 3, 1, 2
+        )
 
-    def _crop(self, step: int, position: int) -> Tensor:
+    def _plans(self, step: int, positions: range) -> list[Planned]:
+        return [self._plan(step, position) for position in positions]
+
+    def _plan(self, step: int, position: int) -> Planned:
         _, size, seed = self._sampling
         rng = np.random.default_rng((seed, step, position))
-        image = self._pixels(self._pick(step, position, rng))
-        return crops.cut(image, crops.random(image.shape[0], image.shape[1], size, rng))
+        index, image = self._pixels(self._pick(step, position, rng))
+        if image is not None:
+            return crops.cut(image, crops.random(image.shape[0], image.shape[1], size, rng))
+        assert self._flat is not None
+        return OnDevice(index, crops.random(*self._flat.size(index), size, rng))
 
     def _pick(self, step: int, position: int, rng: np.random.Generator) -> int:
         batch, _, seed = self._sampling
@@ -110,24 +130,29 @@ class ImageSet:
         index = position + batch * int(order[turn])
         return index if index < len(self) else int(rng.integers(len(self)))
 
-    def _pixels(self, index: int) -> Held:
-        """Picture `index`; if it is unreadable the next of the same position, or else any."""
+    def _pixels(self, index: int) -> tuple[int, Pixels | None]:
+        """Picture `index`; if it is unreadable the next of the same position, or else any.
+
+        Its pixels are None where the device has them.
+        """
         for candidate in itertools.chain(range(index, len(self), self._sampling.batch), range(len(self))):
             if candidate in self.unreadable:
                 continue
+            if self._flat is not None and candidate in self._flat:
+                return candidate, None
             image = self._held.get(candidate)
             if image is None:
                 image = decode(self._sources[candidate])
             if image is not None:
-                return image
+                return candidate, image
             self.unreadable.add(candidate)
         raise TrainingError(
             "no picture of the data set is readable any more; check that the disk is still there"
         )
 
     def _fill(self, holding: Holding) -> None:
-        batch, held_bytes, full = self._sampling.batch, 0, holding.limit == 0
-        own = deque(index for index in range(len(self)) if index % batch in self._share)
+        held_bytes, full = 0, holding.limit == 0
+        own = deque(self._own())
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             while own and not full:
                 chunk = [own.popleft() for _ in range(min(DECODE_CHUNK, len(own)))]
@@ -139,7 +164,11 @@ class ImageSet:
                         full = True  # the rest is not even decoded now
                     else:
                         held_bytes += image.nbytes
-                        self._held[index] = _placed(image, holding.device)
+                        self._held[index] = image
+
+    def _own(self) -> list[int]:
+        """The pictures that the positions of this process draw from."""
+        return [index for index in range(len(self)) if index % self._sampling.batch in self._share]
 
     def _require_one(self) -> None:
         try:
@@ -176,7 +205,3 @@ def decode(source: Source) -> Pixels | None:
     except (OSError, ImageError):
         return None
     return pixels
-
-
-def _placed(image: Pixels, device: torch.device | None) -> Held:
-    return image if device is None else torch.from_numpy(image).to(device)

@@ -18,6 +18,7 @@ from rdeic.training.noise import Noise
 from rdeic.training.stage_base import PerceptualStage, StageBase
 from rdeic.types import Encoded
 
+DISTURBANCE = 0.25  # deviations of a latent's channel, for the validation
 WHITENING_BATCHES = 64  # the last training batches, whose latents set the mean and deviation
 
 
@@ -29,14 +30,23 @@ class AutoencoderStage(PerceptualStage):
         encoded = self.model.autoencoder.encode(x)
         mean, logvar = encoded.mean.float(), encoded.logvar.float()
         z0 = self.model.autoencoder.sample(Encoded(encoded.feature, mean, logvar), noise.normal(mean))
+        if self.weights.latent_noise:
+            z0 = disturbed(z0, self.weights.latent_noise * noise.uniform(len(z0)), noise.normal(z0))
         x_hat = self.model.autoencoder.decode(z0).float()
-        mse = F.mse_loss(x_hat, x)
-        distance = self.perceptual(x_hat, x).mean()
+        judged, w = self.judge(x_hat, x, z0), self.weights
         kl = 0.5 * (mean.pow(2) + logvar.exp() - 1.0 - logvar).mean()
-        total = self.weights.mse * mse + self.weights.perceptual * distance + self.weights.kl * kl
-        return StageLoss(
-            total, (("mse", mse.detach()), ("perceptual", distance.detach()), ("kl", kl.detach()))
+        weighed = (
+            ("mse", w.mse, F.mse_loss(x_hat, x)),
+            ("perceptual", w.perceptual, judged.distance.mean()),
+            ("ms_ssim", w.ms_ssim, self.dissimilarity(x_hat, x).mean()),
+            ("realism", -1.0, judged.realism.mean()),
+            ("kl", w.kl, kl),
         )
+        total = torch.stack([weight * value for _, weight, value in weighed]).sum()
+        terms = [(name, value.detach()) for name, _, value in weighed]
+        if judged.critic_loss is not None:
+            terms.append(("critic", judged.critic_loss.detach()))
+        return StageLoss(total, tuple(terms), critic=judged.critic_loss)
 
     def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
         encoded = self.model.autoencoder.encode(x)
@@ -44,6 +54,7 @@ class AutoencoderStage(PerceptualStage):
         spread = encoded.mean.std(dim=(0, 2, 3))
         return (
             ("psnr", psnr(x_hat, x)),
+            ("psnr_disturbed", psnr(self._of_disturbed(encoded.mean, noise), x)),
             ("ms_ssim", ms_ssim(x_hat, x)),
             ("perceptual", float(self.perceptual(x_hat, x).mean())),
             ("latent_std_min", float(spread.min())),
@@ -51,8 +62,20 @@ class AutoencoderStage(PerceptualStage):
             ("posterior_std", float((0.5 * encoded.logvar).exp().mean())),
         )
 
+    def _of_disturbed(self, mean: Tensor, noise: Noise) -> Tensor:
+        amount = torch.full_like(mean[:, 0, 0, 0], DISTURBANCE)
+        return self.model.autoencoder.decode(
+            disturbed(self.model.autoencoder.scale * mean, amount, noise.normal(mean))
+        )
+
     def finish(self, recent: Iterator[Tensor]) -> None:
         whiten_latents(self.model, islice(recent, WHITENING_BATCHES))
+
+
+def disturbed(z0: Tensor, amount: Tensor, noise: Tensor) -> Tensor:
+    """z0 (B, C, h, w) plus `amount` (B,) times standard normal `noise`, in deviations of each channel in the batch."""
+    spread = z0.detach().std(dim=(0, 2, 3), keepdim=True)
+    return z0 + amount[:, None, None, None] * spread * noise
 
 
 @torch.no_grad()

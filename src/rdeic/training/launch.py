@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +16,12 @@ from rdeic.config import PRESETS
 from rdeic.errors import ConfigError
 from rdeic.model import Rdeic
 from rdeic.training import memory, sources
+from rdeic.training.compiled import require_compiler
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage
 from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops
-from rdeic.training.loop import Data, train
+from rdeic.training.features import FeatureSet, prepare
+from rdeic.training.loop import Data, TrainingSet, train
 from rdeic.training.processes import Processes, joined
 from rdeic.training.stages import build_stage
 from rdeic.training.trainer import Trainer
@@ -40,10 +44,12 @@ def launch(
         if dry_run:
             # The few pictures that these steps need, not the minutes of decoding a large set.
             few = training[: (TIMED_STEPS + 1) * config.batch]
-            _estimate(prepared, _pictures(few, config, processes), config, processes)
+            with tempfile.TemporaryDirectory() as folder:
+                scratch = dataclasses.replace(config, features=config.features and folder)
+                _estimate(prepared, _training_set(few, scratch, model, processes), config, processes)
             return None
         sets = Data(
-            _pictures(training, config, processes),
+            _training_set(training, config, model, processes),
             centre_crops(held_out, config.validation_images, max(config.crop, VALIDATION_CROP)),
         )
 
@@ -63,6 +69,8 @@ def _require_sense(config: TrainConfig, processes: Processes) -> None:
     processes.share(config.batch, config.accumulate)
     if config.precision == "fp16" and processes.device.type != "cuda":
         raise ConfigError('precision = "fp16" needs a CUDA device, and there is none; set precision = "bf16"')
+    if config.compile:
+        require_compiler(processes.device)
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if asked not in ("no", config.precision):
         raise ConfigError(
@@ -79,19 +87,27 @@ def _initial_model(config: TrainConfig, device: torch.device) -> Rdeic:
     return checkpoints.load_model(Path(config.model), device, precision=torch.float32)[0]
 
 
-def _pictures(found: Sequence[sources.Source], config: TrainConfig, processes: Processes) -> ImageSet:
+def _training_set(
+    found: Sequence[sources.Source], config: TrainConfig, model: Rdeic, processes: Processes
+) -> TrainingSet:
     sampling = Sampling(config.batch, config.crop, config.seed)
     share = processes.share(config.batch, config.accumulate)
+    if config.features:
+        folder, autoencoder = Path(config.features), model.autoencoder
+        if processes.first:
+            prepare(folder, found, autoencoder, config.crop)
+        processes.first_says(0)  # the others wait
+        return FeatureSet(folder, sampling, share, model.config.autoencoder.stride)
     device = processes.device if config.images_on == "device" else None
     return ImageSet(found, sampling, share, Holding(config.cache_mb << 20, device))
 
 
-def _unreadable(images: ImageSet, processes: Processes) -> int:
+def _unreadable(images: TrainingSet, processes: Processes) -> int:
     """Training pictures that some process found so."""
     return len(set().union(*processes.collect(images.unreadable)))
 
 
-def _estimate(stage: Stage, images: ImageSet, config: TrainConfig, processes: Processes) -> None:
+def _estimate(stage: Stage, images: TrainingSet, config: TrainConfig, processes: Processes) -> None:
     trainer = Trainer(stage, config, processes)
     batches = [images.batch(step) for step in range(TIMED_STEPS + 1)]
     trainer.advance(batches[0])  # the first step also allocates, tunes and compiles
@@ -99,6 +115,7 @@ def _estimate(stage: Stage, images: ImageSet, config: TrainConfig, processes: Pr
     for batch in batches[1:]:
         trainer.advance(batch).grad_norm.item()
     seconds = (time.perf_counter() - start) / TIMED_STEPS
+    steps = min(config.steps, round(60 * config.minutes / seconds)) if config.minutes else config.steps
     crops = config.batch // processes.count // config.accumulate
     parts = f"{processes.count} processes x {config.accumulate} micro-batches x {crops} crops"
     for line in (
@@ -106,7 +123,7 @@ def _estimate(stage: Stage, images: ImageSet, config: TrainConfig, processes: Pr
         f"frozen parameters     {sum(p.numel() for p in trainer.frozen):,}",
         f"batch                 {config.batch} = {parts}",
         f"seconds per step      {seconds:.3f}",
-        f"estimated total       {seconds * config.steps / 3600:.2f} hours for {config.steps:,} steps",
+        f"estimated total       {seconds * steps / 3600:.2f} hours for {steps:,} steps",
         f"peak memory           {max(processes.collect(memory.peak(trainer.device))) / 2**20:,.0f} MiB",
     ):
         _say(line, processes)

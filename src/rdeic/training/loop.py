@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,21 +18,23 @@ from rdeic.training import checkpoint
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage
 from rdeic.training.data import ImageSet
+from rdeic.training.features import FeatureSet
 from rdeic.training.memory import named_when_exhausted
 from rdeic.training.processes import Processes
 from rdeic.training.report import Report
 from rdeic.training.selection import badness
-from rdeic.training.trainer import Step, Trainer, learning_rate, to_signed
+from rdeic.training.trainer import Step, Trainer, to_signed
 
 SMALLEST_SCALE = 1.0  # of the loss in fp16: below it, gradients are no numbers at any scale
 
+TrainingSet: TypeAlias = ImageSet | FeatureSet
 Export = Callable[[Path], None]  # writes the model, as it is at that moment, into a folder
 
 
 class Data(NamedTuple):
     """What a run learns from and what it is judged by."""
 
-    training: ImageSet
+    training: TrainingSet
     held_out: Tensor  # uint8 (N, 3, H, W), N at least 1
 
 
@@ -45,7 +47,7 @@ def train(
     export: Export,
     processes: Processes,
 ) -> bool:
-    """Trains `stage` to `config.steps`, or to an interruption (SIGTERM, Ctrl-C), which leaves a checkpoint.
+    """Trains `stage` to its last step or minute, or to an interruption (SIGTERM, Ctrl-C), which leaves a checkpoint.
 
     Returns whether it was finished; if so the averaged weights, finished by the stage, are in `out / "model"`. The
     best ones by `config.keep_best` are in `out / "best"`. The first process alone writes. Raises TrainingError if the
@@ -57,7 +59,7 @@ def train(
     run = _Run(trainer, data, out, export)
     with named_when_exhausted(), run.reporting(), _interruption() as interrupted:
         run.advance(interrupted)
-        if trainer.step < config.steps:
+        if not trainer.done:
             return False
         run.write(out / "model")
     return True
@@ -97,16 +99,18 @@ class _Run:
             self.report.close()
 
     def advance(self, interrupted: threading.Event) -> None:
-        """Steps until the last one, or until some process is interrupted."""
+        """Steps until the run is done, or until some process is interrupted."""
         trainer, config = self.trainer, self.config
         if config.keep_best:  # a wrong name is better known now than after the first thousand steps
             badness(config.keep_best, trainer.validate(self.data.held_out[:1]))
         window: list[Step] = []
-        with contextlib.closing(self.data.training.batches(trainer.step, config.steps)) as batches:
+        end = trainer.step if trainer.done else config.steps
+        trainer.clock.start()
+        with contextlib.closing(self.data.training.batches(trainer.step, end)) as batches:
             for pictures in batches:
                 window.append(trainer.advance(pictures))
                 step, stopped = trainer.step, self.processes.any([interrupted.is_set()])[0]
-                last = step == config.steps or stopped
+                last = trainer.done or stopped
                 saving, logging = (
                     last or step % config.checkpoint_every == 0,
                     last or step % config.log_every == 0,
@@ -115,13 +119,14 @@ class _Run:
                     self._look(window, logging)
                 if logging:
                     window.clear()
-                if step % config.validate_every == 0 or step == config.steps:
+                if step % config.validate_every == 0 or trainer.done:
                     self._validate()
                 if saving:
                     trainer.save(self.out)
-                if stopped and step < config.steps:
-                    self.report.say(f"interrupted after step {step}; --resume goes on from there")
+                if last:
                     break
+        if not trainer.done:
+            self.report.say(f"interrupted after step {trainer.step}; --resume goes on from there")
 
     def write(self, folder: Path) -> None:
         """The model as it would be now, were the run over."""
@@ -140,8 +145,8 @@ class _Run:
         self._require_finite(table)
         if logging:
             means = list(zip(names, table.mean(0).tolist(), strict=True))
-            step = self.trainer.step
-            self.report.log(step, [*means, ("lr", learning_rate(self.config, step - 1))])
+            rate = ("lr", window[-1].learning_rate)
+            self.report.log(self.trainer.step, [*means, rate], self.trainer.clock.left)
 
     def _require_finite(self, table: Tensor) -> None:
         scaler = self.trainer.scaler

@@ -9,20 +9,22 @@ Their variants for the ablations of Section V are chosen by `MethodConfig`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdeic.diffusion.relay import diffuse, predict_z0, relay_noise
-from rdeic.errors import ConfigError, TrainingError
+from rdeic.errors import ConfigError
 from rdeic.model import Rdeic
 from rdeic.training.config import TrainConfig
-from rdeic.training.contract import StageLoss
-from rdeic.training.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_each, mse_each, psnr
+from rdeic.training.contract import Paced, StageLoss
+from rdeic.training.metrics import gradients, ms_ssim, mse_each, psnr
 from rdeic.training.noise import Noise
+from rdeic.training.rates import RateControl
 from rdeic.training.stage_base import PerceptualStage
 from rdeic.types import Compressed, CompressedFeatures, Encoded
 
@@ -43,14 +45,33 @@ class _RateDistortion(PerceptualStage):
         if min(config.loss.lambda_min, config.loss.lambda_max) <= 0:
             raise ConfigError("loss.lambda_min and loss.lambda_max must be above 0 in this stage")
         self.rounded_rate, self.method = config.rounded_rate, config.method
+        self.gain_pace = config.gain_lr_factor
+        self.lambda_r = RateControl(config.loss, self.alpha_bar.device)
 
     def trainable(self) -> list[nn.Parameter]:
         control = [] if self.method.framework == "none" else self.model.control.parameters()
         return [*self.model.compression.parameters(), *control]
 
-    def gains(self) -> list[nn.Parameter]:
+    def paced(self) -> list[Paced]:
+        """The gains: they scale y, and so set the rate."""
         table = self.model.compression.log_gain
-        return [] if table is None else list(table.parameters())
+        return [] if table is None else [Paced(list(table.parameters()), self.gain_pace, decays=False)]
+
+    def state(self) -> dict[str, Tensor]:
+        """Where lambda_r stands, too."""
+        kept = {f"lambda_r.{name}": value.clone() for name, value in self.lambda_r.state_dict().items()}
+        return super().state() | kept
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Inverse of `state`."""
+        own = {name: value for name, value in state.items() if name.startswith("lambda_r.")}
+        super().load_state({name: value for name, value in state.items() if name not in own})
+        self.lambda_r.load_state_dict({name.removeprefix("lambda_r."): value for name, value in own.items()})
+
+    def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
+        """lambda_r follows the rates."""
+        super().after_step(average)
+        self.lambda_r.settle(average)
 
     def batch_loss(self, features: Tensor) -> StageLoss:
         """The part of L_cb that compares the hyper-latents of different pictures; revives the codebook."""
@@ -62,10 +83,6 @@ class _RateDistortion(PerceptualStage):
         u = noise.uniform(x.shape[0])
         return (u * 1.2 - 0.1).clamp(0.0, 1.0)
 
-    def _lambda(self, quality: Tensor) -> Tensor:
-        low, high = self.weights.lambda_min, self.weights.lambda_max
-        return low * (high / low) ** quality
-
     def _compress(self, encoded: Encoded, quality: Tensor, noise: Noise) -> Compressed:
         if self.rounded_rate:
             return self.model.compression(encoded.feature, quality, None)
@@ -74,16 +91,18 @@ class _RateDistortion(PerceptualStage):
         return self.model.compression(encoded.feature, quality, noise.uniform(*size) - 0.5)
 
     def objective(
-        self, x: Tensor, quality: Tensor, compressed: Compressed, distortions: Sequence[Distortion]
+        self, quality: Tensor, compressed: Compressed, distortions: Sequence[Distortion]
     ) -> StageLoss:
         """bpp + L_cb + lambda_r * (weighted distortions); Eqs. 13 and 14.
 
         Where lambda_r spans two orders of magnitude in one batch, the high rates would do all the teaching: `balance`
         gives the low ones their share.
         """
-        bpp = compressed.bits / (x.shape[2] * x.shape[3])
+        positions = compressed.features.z_c.shape[2] * compressed.features.z_c.shape[3]
+        bpp = compressed.bits / (positions * self.model.config.autoencoder.stride**2)
         distortion = torch.stack([d.weight * d.value for d in distortions]).sum(0)
-        lambda_r = self._lambda(quality)
+        lambda_r = self.lambda_r(quality)
+        self.lambda_r.note(quality, bpp)
         loss = (bpp + lambda_r * distortion) / lambda_r**self.weights.balance
         total = loss.mean() + compressed.codebook_loss
         terms = [("bpp", bpp.mean().detach()), ("codebook", compressed.codebook_loss.detach())]
@@ -108,6 +127,7 @@ class _RateDistortion(PerceptualStage):
         yield f"ms_ssim_{level}", ms_ssim(x_hat, x)
         yield f"z_c_{level}", float(F.mse_loss(compressed.features.z_c, z0))
         yield f"perceptual_{level}", float(self.perceptual(x_hat, x).mean())
+        yield f"gradients_{level}", gradients(x_hat, x)
 
     def _noises(self, like: Tensor, noise: Noise) -> Iterator[Tensor]:
         while True:
@@ -128,14 +148,15 @@ class IndependentStage(_RateDistortion):
             distortions.append(Distortion("z0", weight, self._relay_error(z0, features, noise)))
         elif self.method.framework == "pure-noise":
             distortions.append(Distortion("eps", weight, self._noise_error(z0, features, noise)))
-        return self.objective(x, quality, compressed, distortions)
+        return self.objective(quality, compressed, distortions)
 
     def _relay_error(self, z0: Tensor, features: CompressedFeatures, noise: Noise) -> Tensor:
         """(B,) |z0_hat - z0|^2 at a random n < N; Eq. 11."""
         start = self.model.config.diffusion.relay_start
         n = noise.integers(start, z0.shape[0])
         alpha_bar = self.alpha_bar[n].view(-1, 1, 1, 1)
-        eps = relay_noise(noise.normal(z0), features.z_c, z0, float(self.alpha_bar[start - 1]))
+        level = float(np.float32(self.model.alpha_bar[start - 1]))  # not read back from the device
+        eps = relay_noise(noise.normal(z0), features.z_c, z0, level)
         z_n = diffuse(z0, eps, alpha_bar)  # Eq. 10
         z0_hat = predict_z0(z_n, self.model.predict_noise(z_n, n, features.guide).float(), alpha_bar)
         return mse_each(z0_hat, z0)
@@ -162,16 +183,16 @@ class FixedStepStage(_RateDistortion):
             raise ConfigError(
                 'the fixed-step stage goes through the relay; set method.framework = "relay", or train independent'
             )
-        if config.loss.ms_ssim and config.crop <= MS_SSIM_MIN_SIDE:
-            raise TrainingError(
-                f"loss.ms_ssim needs crops of more than {MS_SSIM_MIN_SIDE} pixels; raise `crop`"
-            )
-        self.train_decoder = config.train_decoder
+        autoencoder = model.autoencoder
+        decoder = [*autoencoder.post_quant_conv.parameters(), *autoencoder.decoder.parameters()]
+        self.decoder = Paced(decoder if config.train_decoder else [], config.decoder_lr_factor)
 
     def trainable(self) -> list[nn.Parameter]:
-        autoencoder = self.model.autoencoder
-        decoder = [*autoencoder.post_quant_conv.parameters(), *autoencoder.decoder.parameters()]
-        return super().trainable() + (decoder if self.train_decoder else [])
+        return super().trainable() + self.decoder.parameters
+
+    def paced(self) -> list[Paced]:
+        """The gains, and D."""
+        return [*super().paced(), self.decoder]
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
         encoded, z0 = self.encode(x, noise)
@@ -181,22 +202,20 @@ class FixedStepStage(_RateDistortion):
         noises = self._noises(z0, noise)
         z0_hat = self.model.denoise(features, noises, self.method.steps, 1.0)  # as the decoder will
         x_hat = self.model.autoencoder.decode(z0_hat).float()
-        w = self.weights
-        return self.objective(
-            x,
+        w, judged = self.weights, self.judge(x_hat, x, features.z_c)
+        found = self.objective(
             quality,
             compressed,
             [
                 Distortion("z_c", w.latent, mse_each(features.z_c, z0)),
                 Distortion("z0", w.latent, mse_each(z0_hat, z0)),
                 Distortion("mse", w.mse, mse_each(x_hat, x)),
-                Distortion("perceptual", w.perceptual, self.perceptual(x_hat, x)),
-                Distortion("ms_ssim", w.ms_ssim, self._dissimilarity(x_hat, x)),
+                Distortion("perceptual", w.perceptual, judged.distance),
+                Distortion("ms_ssim", w.ms_ssim, self.dissimilarity(x_hat, x)),
+                Distortion("realism", -1.0, judged.realism),
             ],
         )
-
-    def _dissimilarity(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """(B,) 1 - MS-SSIM, or zeros where it has no weight."""
-        if not self.weights.ms_ssim:
-            return x.new_zeros(x.shape[0])
-        return 1.0 - ms_ssim_each(x_hat + 1.0, x + 1.0, 2.0)  # on 0..2: its constants take black for zero
+        if judged.critic_loss is None:
+            return found
+        terms = (*found.terms, ("critic", judged.critic_loss.detach()))
+        return found._replace(terms=terms, critic=judged.critic_loss)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rdeic.text import harmless
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -32,12 +34,12 @@ class Report:
             self._bar.start()
         self._writer = _tensorboard(out / "tensorboard") if speaks else None
 
-    def log(self, step: int, scalars: Scalars) -> None:
-        """Training scalars after `step` steps, with the speed since the last call."""
+    def log(self, step: int, scalars: Scalars, most: float) -> None:
+        """Training scalars after `step` steps, with the speed since the last call; `most` seconds are left."""
         now = time.perf_counter()
         seconds = (now - self._mark[0]) / max(step - self._mark[1], 1)
         self._mark = (now, step)
-        left = _duration(seconds * (self._steps - step))
+        left = _duration(min(seconds * (self._steps - step), max(most, 0.0)))
         self.say(f"{self._at(step)}  {_text(scalars)}  {seconds:.3f} s/step  {left} left")
         self._scalars("train", step, scalars)
         if self._bar is not None and self._task is not None:
@@ -51,9 +53,9 @@ class Report:
     def say(self, line: str) -> None:
         """One line."""
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False, markup=False)
+            self._bar.console.print(harmless(line), highlight=False, markup=False)
         elif self._speaks:
-            print(line, file=sys.stderr, flush=True)
+            print(harmless(line), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Gives the terminal back."""

@@ -24,11 +24,14 @@ from rdeic.training.latent_stages import AutoencoderStage, PriorStage
 from rdeic.training.method import MethodConfig, reshaped
 from rdeic.training.relay_stages import FixedStepStage, IndependentStage
 
+ON_FEATURES = ("prior", "independent")  # stages that need no pixel, so that features of E will do
+
 
 def build_stage(name: str, model: Rdeic, config: TrainConfig) -> Stage:
     """The stage of that name, on `model` made one of the configured method.
 
-    Raises ConfigError for an unknown name, and for a method that the stage or the model cannot have.
+    Raises ConfigError for an unknown name, for a method that the stage or the model cannot have, and for features
+    where the stage needs pixels.
     """
     kinds: dict[str, Callable[[Rdeic, TrainConfig], Stage]] = {
         "autoencoder": AutoencoderStage,
@@ -38,6 +41,8 @@ def build_stage(name: str, model: Rdeic, config: TrainConfig) -> Stage:
     }
     if name not in kinds:
         raise ConfigError(f"no training stage {name!r}: choose from {', '.join(kinds)}")
+    if config.features and name not in ON_FEATURES:
+        raise ConfigError(f'the {name} stage sees pixels; set features = ""')
     reshape(model, config.method, config.seed)
     model.config = dataclasses.replace(model.config, name=config.name)
     return kinds[name](model, config)

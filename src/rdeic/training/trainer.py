@@ -10,18 +10,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rdeic.errors import CheckpointError, TrainingError
 from rdeic.training import checkpoint
 from rdeic.training.activations import checkpoint_blocks
+from rdeic.training.clock import Clock
+from rdeic.training.compiled import compile_networks, untranslated
 from rdeic.training.config import TrainConfig
-from rdeic.training.contract import Stage, StageLoss
+from rdeic.training.contract import Paced, Stage, StageLoss
 from rdeic.training.ema import Ema
 from rdeic.training.memory import named_when_exhausted
 from rdeic.training.noise import Noise
 from rdeic.training.processes import ALONE, Processes
 from rdeic.training.report import Scalars
+from rdeic.training.rival import Rival
 
 BETAS = (0.9, 0.999)
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -32,6 +35,7 @@ class Step(NamedTuple):
 
     loss: StageLoss  # detached; of this process's share, what concerns the whole batch included
     grad_norm: Tensor  # before clipping, scalar; of the whole batch
+    learning_rate: float  # that it took
 
 
 class Trainer:
@@ -43,11 +47,14 @@ class Trainer:
     def __init__(self, stage: Stage, config: TrainConfig, processes: Processes = ALONE) -> None:
         self.stage, self.config, self.processes = stage, config, processes
         self.step, self.best = 0, math.inf
+        self.clock = Clock(config, processes)
         self.device = next(stage.model.parameters()).device
         stage.model.requires_grad_(False).train()
         stage.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.checkpoint_activations:
             checkpoint_blocks(stage.model)
+        if config.compile:
+            compile_networks(stage.networks())
         self.parameters = stage.trainable()
         for parameter in self.parameters:
             parameter.requires_grad_(True)
@@ -57,29 +64,37 @@ class Trainer:
         self.frozen = [parameter for parameter in stage.model.parameters() if id(parameter) not in own]
         self.ema = Ema(self.parameters, config.ema_decay)
         self.optimiser = torch.optim.AdamW(self._groups(), betas=BETAS, fused=True)
+        self.rival = Rival(stage.critics(), config, processes)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
 
     def _groups(self) -> list[dict[str, Any]]:
-        gains = self.stage.gains()
-        fast = {id(parameter) for parameter in gains}
-        others = [parameter for parameter in self.parameters if id(parameter) not in fast]
-        kinds = (
-            ([p for p in others if p.ndim > 1], self.config.weight_decay, 1.0),
-            ([p for p in others if p.ndim <= 1], 0.0, 1.0),
-            (gains, 0.0, self.config.gain_lr_factor),
-        )
+        paced = self.stage.paced()
+        own = {id(parameter) for kind in paced for parameter in kind.parameters}
+        rest = [parameter for parameter in self.parameters if id(parameter) not in own]
+        kinds = [kind for part in (Paced(rest, 1.0), *paced) for kind in self._by_decay(part)]
         return [
-            {"params": params, "weight_decay": decay, "speed": speed, "lr": self.config.learning_rate * speed}
-            for params, decay, speed in kinds
+            {
+                "params": params,
+                "weight_decay": decay,
+                "speed": factor,
+                "lr": self.config.learning_rate * factor,
+            }
+            for params, factor, decay in kinds
             if params
         ]
+
+    def _by_decay(self, part: Paced) -> tuple[tuple[list[nn.Parameter], float, float], ...]:
+        """(parameters, factor, weight decay): matrices and kernels apart from biases and gains."""
+        matrices = [p for p in part.parameters if p.ndim > 1 and part.decays]
+        others = [p for p in part.parameters if p.ndim <= 1 or not part.decays]
+        return (matrices, part.factor, self.config.weight_decay), (others, part.factor, 0.0)
 
     def advance(self, pictures: Tensor) -> Step:
         """One optimiser step on this process's share of a batch, uint8 (B, 3, H, W).
 
         Raises TrainingError if memory runs out.
         """
-        rate = learning_rate(self.config, self.step)
+        rate = learning_rate(self.config, self.clock.position(self.step))
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["speed"]
         with named_when_exhausted():
@@ -88,12 +103,19 @@ class Trainer:
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm, foreach=True)
         self.scaler.step(self.optimiser)
+        self.rival.step(rate / self.config.learning_rate, self.scaler)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        self.stage.after_step()
+        self.stage.after_step(self.processes.average)
         self.ema.update(self.step)
         self.step += 1
-        return Step(loss, norm)
+        self.clock.tick()
+        return Step(loss, norm, rate)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has had its steps or its time."""
+        return self.step >= self.config.steps or self.clock.left <= 0
 
     def _backward(self, pictures: Tensor) -> StageLoss:
         """Gradients of the share's mean loss, one micro-batch after the other, then of the whole batch's terms."""
@@ -102,7 +124,8 @@ class Trainer:
         for part in parts:
             with torch.autocast(self.device.type, AUTOCAST[self.config.precision], enabled=self._half):
                 loss = self.stage.loss(to_signed(part, self.device), self._noise(first, len(pictures)))
-            self.scaler.scale(loss.total / len(parts)).backward()
+            whole = loss.total if loss.critic is None else loss.total + loss.critic
+            self.scaler.scale(whole / len(parts)).backward()
             losses.append(_detached(loss))
             first += len(part)
         share = _mean(losses)
@@ -129,7 +152,7 @@ class Trainer:
         size = max(self.config.batch // self.processes.count // self.config.accumulate, 1)
         sums: dict[str, float] = {}
         self.stage.model.eval()
-        with torch.no_grad(), self.ema.applied(), named_when_exhausted():
+        with torch.no_grad(), self.ema.applied(), untranslated(self.config.compile), named_when_exhausted():
             for first in range(0, len(pictures), size)[self.processes.rank :: self.processes.count]:
                 chunk = pictures[first : first + size]
                 # The same noise every time makes validations comparable.
@@ -156,6 +179,9 @@ class Trainer:
             best=self.best,
             best_by=self.config.keep_best,
             frozen=checkpoint.fingerprint(self.frozen),
+            elapsed=self.clock.elapsed,
+            stage=self.stage.state(),
+            rival=self.rival.state(),
         )
         checkpoint.save(whole, out, self.config.keep_last)
 
@@ -176,12 +202,15 @@ class Trainer:
                     *_pairs(self._buffers(), saved.buffers),
                 ):
                     kept.copy_(value)
+            if saved.stage is not None:
+                self.stage.load_state(saved.stage)
+            self.rival.load_state(saved.rival or {})
             if self.scaler.is_enabled() and saved.scaler:
                 self.scaler.load_state_dict(saved.scaler)
         except (RuntimeError, ValueError, LookupError) as error:
             detail = " ".join(str(error).split())
             raise CheckpointError(f"{path} belongs to another network or stage: {detail}") from error
-        self.step = saved.step
+        self.step, self.clock.elapsed = saved.step, saved.elapsed
         self.best = saved.best if saved.best_by == self.config.keep_best else math.inf
 
     def _moments(self) -> dict[int, Any]:
@@ -218,7 +247,7 @@ class Trainer:
         """Inside the `with` block the model is what the run would end with now; `recent` as for `Stage.finish`."""
         before = [parameter.detach().clone() for parameter in self.parameters]
         self.stage.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), untranslated(self.config.compile):
             for parameter, average in zip(self.parameters, self.ema.averages, strict=True):
                 parameter.copy_(average)
             self.stage.finish(recent)
@@ -228,8 +257,8 @@ class Trainer:
         self.stage.model.train()
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to `final_lr_fraction` of the peak; `step` counts from 0."""
+def learning_rate(config: TrainConfig, step: float) -> float:
+    """Linear warm-up, then half a cosine down to `final_lr_fraction` of the peak; `step` is `Clock.position`."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
@@ -238,12 +267,15 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def to_signed(pictures: Tensor, device: torch.device) -> Tensor:
-    """uint8 (B, 3, H, W) -> float32 in [-1, 1] on `device`, in the same layout."""
-    return pictures.to(device).float().div_(127.5).sub_(1)
+    """uint8 (B, 3, H, W) -> float32 in [-1, 1] on `device`, in the same layout; features stay what they are."""
+    if device.type == "cuda" and not pictures.is_cuda:
+        pictures = pictures.pin_memory()  # from elsewhere in memory the way to the device waits for it
+    values = pictures.to(device, non_blocking=True)
+    return values.float().div_(127.5).sub_(1) if values.dtype == torch.uint8 else values.float()
 
 
 def _detached(loss: StageLoss) -> StageLoss:
-    return loss._replace(total=loss.total.detach())
+    return loss._replace(total=loss.total.detach(), critic=None)
 
 
 def _mean(losses: list[StageLoss]) -> StageLoss:

@@ -115,7 +115,11 @@ def _delta(anchor: Sequence[Row], group: Sequence[Row], metric: Metric) -> str:
     if group[0].variant == anchor[0].variant:
         return "0%"
     curves = (
-        Curve(one[0].variant, tuple(r.bpp for r in one), tuple(dict(r.scores)[metric.name] for r in one))
+        Curve(
+            one[0].variant,
+            tuple(r.bpp for r in one),
+            tuple(metric.graded(dict(r.scores)[metric.name]) for r in one),
+        )
         for one in (anchor, group)
     )
     try:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rdeic import container, images, registry
 from rdeic.codec import Codec
@@ -66,14 +67,17 @@ class Subject(Codec):
         """The model that made a file. Raises FileFormatError, ModelMismatchError."""
         return self._load_for(container.unpack(blob).header.fingerprint)
 
+    def padded(self, picture: Picture, model: Rdeic) -> Tensor:
+        """(H, W, 3) uint8 -> what E sees when a file is made, (1, 3, H', W') in [-1, 1] where `model` is."""
+        pixels = torch.from_numpy(images.pad(picture, self.config.hyper_stride))
+        return pixels.permute(2, 0, 1)[None].to(next(model.parameters()).device) / 127.5 - 1
+
     def latent(self, blob: bytes, picture: Picture) -> Latent:
         """y of `picture` as the entropy coder saw it when it made `blob`, an .rdeic file of that picture."""
         model, quality = self.model_of(blob), container.unpack(blob).header.quality
-        device = next(model.parameters()).device
-        padded = torch.from_numpy(images.pad(picture, self.config.hyper_stride))
+        x = self.padded(picture, model)
         with torch.inference_mode():
-            x = padded.permute(2, 0, 1)[None].to(device) / 127.5 - 1
-            level = torch.tensor([quality / QUALITY_STEPS], device=device)
+            level = torch.tensor([quality / QUALITY_STEPS], device=x.device)
             y = model.compression.scale_y(model.analyse(x), level)
             codes = model.compression.entropy.codebook.nearest(model.compression.h_a(y))
             hyper = model.exact_hyper(codes, quality)

@@ -40,7 +40,6 @@ class Axis(NamedTuple):
 
 STEPS = Axis("steps", "denoising steps L", lambda decoding: decoding.steps or 0, logarithmic=True)
 DETAIL = Axis("lambda_s", "detail, lambda_s", lambda decoding: decoding.detail, logarithmic=False)
-SHARPNESS = Metric("sharpness", "gradients, over the original's", "", lower_is_better=False, of_set=False)
 
 
 class Point(NamedTuple):
@@ -78,16 +77,10 @@ def measure(
                 start = time.perf_counter()
                 restored = np.asarray(subject.decompress(blob, decoding.detail, decoding.steps))
                 seconds = time.perf_counter() - start
-                sharp = Score(SHARPNESS.name, sharpness(restored, one.picture))
-                scores = (*judge(restored, one.picture), sharp)
+                scores = judge(restored, one.picture)
                 found.append(Point(one.name, quality, decoding, bpp, seconds, scores))
             advance()
     return found
-
-
-def sharpness(restored: Picture, original: Picture) -> float:
-    """Mean length of the luminance's gradient over that of the original, both (H, W, 3) uint8: below 1 is smoother."""
-    return _gradients(restored) / max(_gradients(original), 1e-9)
 
 
 def means(points: Iterable[Point]) -> list[Point]:
@@ -111,7 +104,7 @@ def means(points: Iterable[Point]) -> list[Point]:
 def metrics(points: Sequence[Point]) -> list[Metric]:
     """Those that all of the points have, as they are described in `METRICS`."""
     common = [set(dict(point.scores)) for point in points]
-    return [metric for metric in (*METRICS, SHARPNESS) if all(metric.name in names for names in common)]
+    return [metric for metric in METRICS if all(metric.name in names for names in common)]
 
 
 def draw(path: Path, points: Sequence[Point], axis: Axis) -> None:
@@ -151,8 +144,7 @@ def table(points: Sequence[Point], axis: Axis) -> Table:
 def titled(metric: Metric) -> str:
     """What stands above a panel or a column, with its unit and an arrow that points to where it is better."""
     unit = f", {metric.unit}" if metric.unit else ""
-    way = "" if metric == SHARPNESS else " ↓" if metric.lower_is_better else " ↑"
-    return f"{metric.title}{unit}{way}"
+    return f"{metric.title}{unit} {metric.arrow}"
 
 
 def as_csv(points: Sequence[Point]) -> Table:
@@ -195,17 +187,10 @@ def _panel(title: str, axis: Axis, averages: Sequence[Point], values: Sequence[f
 
 def _cell(point: Point, rivals: Sequence[Point], metric: Metric) -> str:
     text = _rounded(point, metric)
-    if metric == SHARPNESS:
-        return text
-    best = (min if metric.lower_is_better else max)(rival.score(metric.name) for rival in rivals)
-    return f"**{text}**" if point.score(metric.name) == best else text
+    grades = [metric.graded(rival.score(metric.name)) for rival in rivals]
+    best = (min if metric.lower_is_better else max)(grades)
+    return f"**{text}**" if metric.graded(point.score(metric.name)) == best else text
 
 
 def _rounded(point: Point, metric: Metric) -> str:
     return f"{point.score(metric.name):.{2 if metric.unit == 'dB' else 4}f}"
-
-
-def _gradients(picture: Picture) -> float:
-    luminance = picture @ np.array([0.299, 0.587, 0.114])  # (H, W)
-    down, right = np.diff(luminance, axis=0)[:, :-1], np.diff(luminance, axis=1)[:-1]
-    return float(np.hypot(down, right).mean()) if down.size else 0.0

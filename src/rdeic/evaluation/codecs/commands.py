@@ -122,8 +122,8 @@ class CommandCodec:
         call(words, self._template.timeout, self._template.folder)
 
 
-def call(words: list[str], limit: float, folder: Path | None) -> None:
-    """Runs a program in `folder`. Raises ImageError if it fails or takes more than `limit` seconds."""
+def call(words: list[str], limit: float, folder: Path | None) -> str:
+    """Runs a program in `folder` -> what it printed. Raises ImageError if it fails or takes over `limit` seconds."""
     try:
         done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=limit, cwd=folder)
     except subprocess.TimeoutExpired as error:
@@ -133,6 +133,7 @@ def call(words: list[str], limit: float, folder: Path | None) -> None:
     if done.returncode:
         text = " ".join((done.stderr or done.stdout).decode(errors="replace").split())[-_LAST_WORDS:]
         raise ImageError(f"{words[0]} ended with status {done.returncode}: {text or 'it said nothing'}")
+    return done.stdout.decode(errors="replace")
 
 
 def fingerprint(name: str, calls: str, program: str) -> str:

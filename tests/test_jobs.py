@@ -1,0 +1,174 @@
+"""--jobs and --threads: the same results in the same order, only sooner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from program_runs import Program, model, picture, program
+
+from rdeic import images, threads
+from rdeic.cli import batch
+from rdeic.cli.inputs import Source, gather, plain
+from rdeic.cli.outputs import Target
+from rdeic.cli.rules import Packing
+from rdeic.errors import ConfigError, ImageError
+
+__all__ = ["model", "picture", "program"]  # fixtures
+
+
+@pytest.fixture
+def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Eight pictures."""
+    monkeypatch.chdir(tmp_path)
+    Path("album").mkdir()
+    random = np.random.default_rng(0)
+    for i in range(8):
+        images.write(random.integers(0, 256, (64, 64, 3), np.uint8), Path(f"album/{i}.png"), "png")
+    return Path("album")
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(work: batch.Work, jobs: int, *, force: bool = False) -> None:
+    inputs = gather(["album"], plain({".png"}))
+    batch.run(inputs, Target("out", ".rdeic", force), Packing(), work, jobs)
+
+
+def test_several_at_a_time_give_what_one_gives(program: Program, album: Path, model: tuple[str, ...]) -> None:
+    (album / "3.png").write_bytes(b"no picture")
+    one = program("compress", album, "-o", "one", *model)
+    three = program("compress", album, "-o", "three", *model, "--jobs", "3", "--threads", "1")
+    assert (one.code, three.code) == (1, 1)
+    assert three.out.decode() == one.out.decode().replace(" one/", " three/")
+    assert three.err == one.err
+    for name in (f"{i}.rdeic" for i in range(8) if i != 3):
+        assert Path("one", name).read_bytes() == Path("three", name).read_bytes()
+    restored = program("decompress", "three", *model, "-j", "2")
+    assert (restored.code, restored.err) == (0, "7 done, 0 finished before, 0 failed\n")
+
+
+def test_as_many_work_at_a_time_as_were_asked_for(album: Path) -> None:
+    """Each waits for two others: fewer at a time would wait until the barrier breaks, more would be counted."""
+    barrier = threading.Barrier(3, timeout=20)
+    at_work = most = 0
+    counting = threading.Lock()
+    (album / "7.png").unlink()
+    (album / "6.png").unlink()
+
+    def work(source: Source) -> tuple[bytes, str]:
+        nonlocal at_work, most
+        with counting:
+            at_work += 1
+            most = max(most, at_work)
+        barrier.wait()
+        with counting:
+            at_work -= 1
+        return source.data, ""
+
+    run(work, jobs=3)
+    assert most == 3
+    assert len(list(Path("out").glob("*.rdeic"))) == 6
+
+
+def test_one_at_a_time_works_in_the_order_of_the_names(album: Path) -> None:
+    seen: list[str] = []
+
+    def work(source: Source) -> tuple[bytes, str]:
+        assert len(list(Path("out").glob("*.rdeic"))) == len(seen)  # the one before is written
+        seen.append(source.item.relative.name)
+        return b"", ""
+
+    run(work, jobs=1)
+    assert seen == [f"{i}.png" for i in range(8)]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_what_would_befall_every_picture_ends_the_run(album: Path, jobs: int) -> None:
+    def work(source: Source) -> tuple[bytes, str]:
+        raise ConfigError("no such model")
+
+    with pytest.raises(ConfigError, match="no such model"):
+        run(work, jobs)
+    assert not Path("out").exists()
+
+
+def test_failures_cost_only_themselves(album: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def work(source: Source) -> tuple[bytes, str]:
+        if source.item.relative.stem in "25":
+            raise ImageError("unreadable")
+        return source.data, ""
+
+    with pytest.raises(typer.Exit):
+        run(work, jobs=3)
+    assert capsys.readouterr().err.splitlines() == [
+        "rdeic: album/2.png: unreadable",
+        "rdeic: album/5.png: unreadable",
+        "6 done, 0 finished before, 2 failed: album/2.png, album/5.png",
+    ]
+
+
+WAITS = """
+import sys, threading
+from rdeic.cli import batch
+from rdeic.cli.inputs import gather, plain
+from rdeic.cli.outputs import Target
+from rdeic.cli.rules import Packing
+
+def work(source):
+    print("at work", flush=True)
+    threading.Event().wait()
+
+batch.run(gather(["album"], plain({".png"})), Target("out/", ".rdeic", False), Packing(), work, jobs=2)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_does_not_wait_for_pictures_under_way(album: Path) -> None:
+    def heed() -> None:  # a shell that runs the tests in the background has it ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    command = [sys.executable, "-c", WAITS]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed
+    ) as waiting:
+        assert waiting.stdout is not None
+        assert [waiting.stdout.readline() for _ in range(2)] == [b"at work\n"] * 2
+        waiting.send_signal(signal.SIGINT)
+        _, err = waiting.communicate(timeout=20)
+    assert (waiting.returncode, err) == (130, b"")
+
+
+def test_threads_are_shared_among_jobs() -> None:
+    torch.set_num_threads(4)
+    threads.share(jobs=1, threads=None)
+    assert torch.get_num_threads() == 4
+    threads.share(jobs=2, threads=None)
+    assert torch.get_num_threads() == 2
+    threads.share(jobs=8, threads=None)
+    assert torch.get_num_threads() == 1
+    threads.share(jobs=1, threads=3)
+    assert torch.get_num_threads() == 3
+    found: list[int] = []
+    worker = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    worker.start()
+    worker.join()
+    assert found == [3]  # threads that begin later too
+
+
+@pytest.mark.parametrize("option", [["--jobs", "0"], ["--threads", "0"], ["--jobs", "many"]])
+def test_nonsense_is_a_usage_error(program: Program, picture: Path, option: list[str]) -> None:
+    assert program("compress", picture, *option).code == 2
