@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from rdeic.cli.console import fail, progress, remark
+from rdeic.cli.console import fail, progress, remarks
 from rdeic.cli.inputs import gather
 from rdeic.errors import ConfigError, ImageError
 
@@ -43,6 +43,7 @@ def bench(arguments: list[str], options: BenchOptions) -> None:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     pictures = _read(arguments) if arguments else times.synthetic(*_size(options.size))
     rows: list[StageTimes] = []
+    remark = remarks()
     with progress(len(options.models) * len(pictures) * options.runs) as advance:
         for name in options.models:
             subject = Subject(name, options.device)

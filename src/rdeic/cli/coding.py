@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 import rdeic
 from rdeic import codec, exif, images, marks, threads
 from rdeic.cli import batch, outputs, pictures
-from rdeic.cli.console import fail, remark
+from rdeic.cli.console import fail, remarks
 from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
@@ -96,14 +95,14 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
     coder = codec.load(options.model, *options.place)
-    say = functools.cache(remark)  # once in a run
+    remark = remarks()
 
     def work(source: Source) -> tuple[bytes, str]:
         data, goal, keep = source.data, options.goal, options.keep
         picture = images.read(data, options.max_pixels, options.background)
         wanted = keep.metadata or keep.location
         described = exif.read(data, keep.location, options.max_pixels) if wanted else None
-        say(coder.remark)
+        remark(coder.remark)
         blob = coder.compress(
             picture,
             goal.quality,
@@ -164,7 +163,7 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     own = Path(options.out or "").suffix.lower()
     outputs.check(inputs, target, (*_KINDS, own) if own and options.kind else tuple(_KINDS))
     chosen = None if options.model is None else codec.load(options.model, *options.place)
-    say = functools.cache(remark)  # once in a run
+    remark = remarks()
     known: dict[str, codec.Codec] = {}  # by fingerprint, so that a batch loads each model once
     finding = threading.Lock()
 
@@ -181,7 +180,7 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
 
     def work(source: Source) -> tuple[bytes, str]:
         coder = chosen or coder_for(source.data)
-        say(coder.remark)
+        remark(coder.remark)
         picture = coder.decompress(source.data, options.detail, options.steps, options.max_pixels)
         return images.encode(picture, kind), f"{picture.width}x{picture.height}"
 

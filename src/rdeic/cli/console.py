@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TextIO
@@ -41,10 +42,20 @@ def say(line: str, stream: TextIO | None) -> None:
         print(harmless(line), file=stream, flush=True)
 
 
-def remark(line: str) -> None:
-    """One line about anything else, on stderr; nothing if it is empty."""
-    if line:
-        fail(line)
+def remarks() -> Callable[[str], None]:
+    """A function that says a line about anything else on stderr, each but once, whichever threads ask for it.
+
+    Nothing is said of an empty one.
+    """
+    said, lock = {""}, threading.Lock()
+
+    def remark(line: str) -> None:
+        with lock:
+            if line not in said:
+                said.add(line)
+                fail(line)
+
+    return remark
 
 
 def explain(error: Exception) -> str:
