@@ -87,7 +87,9 @@ def test_an_overflow_is_an_error_and_no_file(photo: images.Picture, tmp_path: Pa
     weights["autoencoder.encoder.conv_in.weight"].fill_(60_000.0)
     save_file(weights, folder / registry.WEIGHTS_FILE)
     white = np.full((64, 64, 3), 255, np.uint8)
-    with pytest.raises(rdeic.ImageError, match="E of model tiny overflows in float16; take another precision"):
+    with pytest.raises(
+        rdeic.ImageError, match="E of model tiny overflows in float16; take another precision"
+    ):
         rdeic.load(folder, "cpu", encoder_precision="fp16").compress(white)
     assert rdeic.load(folder, "cpu", encoder_precision="bf16").compress(white)
 
