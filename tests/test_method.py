@@ -71,7 +71,12 @@ def test_every_configuration_loads_and_says_how_it_is_run(path: Path) -> None:
     assert named == str(path.relative_to(CONFIGS.parent))
     shape = reshaped(PRESETS[chosen.name], chosen.method)
     assert shape.diffusion.default_steps == chosen.method.steps
-    silent = dataclasses.replace(chosen, perceptual="", loss=dataclasses.replace(chosen.loss, perceptual=0.0))
+    silent = dataclasses.replace(
+        chosen,
+        perceptual="",
+        loss=dataclasses.replace(chosen.loss, perceptual=0.0),
+        critic=dataclasses.replace(chosen.critic, feature=0.0),
+    )
     model = fresh()  # the preset's size makes no difference to what a stage accepts
     assert build_stage(stage, model, silent).trainable()
     assert model.config.diffusion == shape.diffusion
@@ -80,7 +85,7 @@ def test_every_configuration_loads_and_says_how_it_is_run(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_run_starts_from_one_of_the_others(path: Path) -> None:
     model = settings.read(path).model
-    roots = ("mini", "models/sd21-start", "runs/ablation/start/model", "runs/mini/start")
+    roots = ("mini", "mini-next", "models/sd21-start", "runs/ablation/start/model", "runs/mini/start")
     before = CONFIGS / path.parent.name / f"{Path(model).parent.name}.toml"
     assert model in roots or (model == f"runs/{path.parent.name}/{before.stem}/model" and before.is_file())
 

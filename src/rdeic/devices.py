@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 
+from rdeic import forks
 from rdeic.errors import ConfigError, ImageError, RdeicError
 from rdeic.limits import exhausted
 
@@ -27,6 +28,7 @@ def choose(name: str | None) -> torch.device:
         device = torch.device(wanted)
     except RuntimeError as error:
         raise ConfigError(_unusable(wanted, "torch knows none of that name")) from error
+    forks.check_device(device.type)
     try:
         # Memory alone proves nothing: a GPU may be too old for the kernels that torch was built with.
         torch.ones(1, device=device).item()
