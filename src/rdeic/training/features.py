@@ -73,12 +73,12 @@ def prepare(folder: Path, sources: Sequence[Source], autoencoder: Autoencoder, s
                 file.write(packed.contiguous().view(torch.int16).cpu().numpy().tobytes())
                 entries.append(Entry(offset, height, width))
                 offset += packed.numel()
+        if not entries:
+            raise TrainingError(f"no usable picture; features need pictures of at least {size} pixels a side")
         index = {"identity": wanted, "channels": channels, "entries": entries}
         atomic_write(folder / INDEX, json.dumps(index).encode())
     except OSError as error:
         raise TrainingError(f"cannot write features to {folder}: {error.strerror or error}") from error
-    if not entries:
-        raise TrainingError(f"no usable picture; features need pictures of at least {size} pixels a side")
 
 
 @torch.no_grad()

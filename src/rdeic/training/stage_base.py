@@ -163,8 +163,8 @@ class PerceptualStage(StageBase):
 
     def judge(self, x_hat: Tensor, x: Tensor, latent: Tensor) -> Judgement:
         """What distance and critics say of x_hat (B, 3, H, W), restored from `latent` (B, C, h, w), against x."""
-        weight = self.critic_config.weight(int(self.steps_done)) if self._critics is not None else 0.0
-        if self._critics is None or int(self.steps_done) < self.critic_config.start:
+        done = int(self.steps_done)  # on the CPU: nothing waits
+        if self._critics is None or done < self.critic_config.start:
             return Judgement(self.perceptual(x_hat, x), x.new_zeros(x.shape[0]), None)
         fake: list[Tensor] = []
         real: list[Tensor] = []
@@ -174,5 +174,5 @@ class PerceptualStage(StageBase):
             distance = self.distance.distance(fake, real)
         elif self.distance is not None:
             distance = self.distance(x_hat, x)
-        realism = weight * self._critics.realism(x_hat, fake, latent.detach())
+        realism = self.critic_config.weight(done) * self._critics.realism(x_hat, fake, latent.detach())
         return Judgement(distance, realism, self._critics.own_loss(x, x_hat, real, fake, latent))
