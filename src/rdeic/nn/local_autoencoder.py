@@ -4,9 +4,9 @@ picture --fold 2--> 1/2 -> 1/4 -> 1/8 = feature --conv_out--> moments of z0     
 z0 --fold 2--> trunk at 1/16 -> 1/8 (z0 once more) -> 1/4 -> 1/2 --unfold 2--> picture --3x3, 3x3--> picture    D
 
 A multiply-add per pixel buys s^2 weights of a kernel at resolution 1/s, so most of D is its trunk. Norms are over the
-channels of one position, and only where positions are few: at 1/2 and 1/4 they would double a block's time or more, and
-without any a run diverged at a learning rate of 6e-4. So a part of a picture, decoded with enough around it, is the same
-as cut from the whole. The last two layers see full resolution, so that no grid of the unfolding stays.
+channels of one position, and only where positions are few: at 1/2 and 1/4 they would double a block's time or more,
+and without any a run diverged at a learning rate of 6e-4. So a part of a picture, decoded with enough around it, is the
+same as cut from the whole. The last two layers see full resolution, so that no grid of the unfolding stays.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class PerceptualStage(StageBase):
             self.distance = perceptual.load(config.perceptual).to(self.alpha_bar.device)
         self.critic_config = config.critic
         self._critics = self._make_critics(config)
-        self.steps_done = torch.zeros((), dtype=torch.int64)  # the critics' schedule goes by it
+        self.steps_done = 0  # the critics' schedule goes by it
 
     def _make_critics(self, config: TrainConfig) -> Critics | None:
         if not (config.critic.pixel or config.critic.feature):
@@ -134,12 +134,12 @@ class PerceptualStage(StageBase):
 
     def state(self) -> dict[str, Tensor]:
         """How far the critics' schedule is."""
-        return {"steps_done": self.steps_done.clone()}
+        return {"steps_done": torch.tensor(self.steps_done)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Inverse of `state`."""
         rest = dict(state)
-        self.steps_done.copy_(rest.pop("steps_done"))
+        self.steps_done = int(rest.pop("steps_done"))
         super().load_state(rest)
 
     def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
@@ -163,8 +163,7 @@ class PerceptualStage(StageBase):
 
     def judge(self, x_hat: Tensor, x: Tensor, latent: Tensor) -> Judgement:
         """What distance and critics say of x_hat (B, 3, H, W), restored from `latent` (B, C, h, w), against x."""
-        done = int(self.steps_done)  # on the CPU: nothing waits
-        if self._critics is None or done < self.critic_config.start:
+        if self._critics is None or self.steps_done < self.critic_config.start:
             return Judgement(self.perceptual(x_hat, x), x.new_zeros(x.shape[0]), None)
         fake: list[Tensor] = []
         real: list[Tensor] = []
@@ -174,5 +173,7 @@ class PerceptualStage(StageBase):
             distance = self.distance.distance(fake, real)
         elif self.distance is not None:
             distance = self.distance(x_hat, x)
-        realism = self.critic_config.weight(done) * self._critics.realism(x_hat, fake, latent.detach())
+        realism = self.critic_config.weight(self.steps_done) * self._critics.realism(
+            x_hat, fake, latent.detach()
+        )
         return Judgement(distance, realism, self._critics.own_loss(x, x_hat, real, fake, latent))
