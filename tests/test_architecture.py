@@ -52,6 +52,7 @@ LAYERS = {
     "rdeic.foreign": 4,
     "rdeic.verification": 4,
     "rdeic.codec": 5,
+    "rdeic.codecs": 5,
     "rdeic.encoder": 5,
     "rdeic": 5,
     "rdeic.training": 6,
@@ -66,6 +67,7 @@ WITHOUT_TORCH = {name for name, layer in LAYERS.items() if layer == 0} | {
     "rdeic.pictures",
     "rdeic.rate",
     "rdeic.registry",
+    "rdeic.codecs",
     "rdeic.cli",
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from rdeic.cli.console import fail, remarks
 from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
+from rdeic.codecs import Codecs
 from rdeic.errors import ConfigError, RdeicError
 
 RDEIC_SUFFIX = ".rdeic"
@@ -164,22 +164,10 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     outputs.check(inputs, target, (*_KINDS, own) if own and options.kind else tuple(_KINDS))
     chosen = None if options.model is None else codec.load(options.model, *options.place)
     remark = remarks()
-    known: dict[str, codec.Codec] = {}  # by fingerprint, so that a batch loads each model once
-    finding = threading.Lock()
-
-    def coder_for(blob: bytes) -> codec.Codec:
-        fingerprint = rdeic.inspect(blob).fingerprint
-        with finding:
-            if fingerprint not in known:
-                # Rates of one model share most of their weights, as long as it is one codec that loads them.
-                siblings = (one for one in known.values() if one.made(fingerprint))
-                known[fingerprint] = next(siblings, None) or codec.load_for(
-                    blob, options.place.device, options.place.compile
-                )
-            return known[fingerprint]
+    known = Codecs(options.place.device, options.place.compile)
 
     def work(source: Source) -> tuple[bytes, str]:
-        coder = chosen or coder_for(source.data)
+        coder = chosen or known.for_file(source.data)
         remark(coder.remark)
         picture = coder.decompress(source.data, options.detail, options.steps, options.max_pixels)
         return images.encode(picture, kind), f"{picture.width}x{picture.height}"
