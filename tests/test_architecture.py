@@ -55,6 +55,7 @@ LAYERS = {
     "rdeic.codecs": 5,
     "rdeic.encoder": 5,
     "rdeic": 5,
+    "rdeic.pillow": 6,
     "rdeic.training": 6,
     "rdeic.evaluation": 6,
     "rdeic.serving": 6,
@@ -68,6 +69,7 @@ WITHOUT_TORCH = {name for name, layer in LAYERS.items() if layer == 0} | {
     "rdeic.rate",
     "rdeic.registry",
     "rdeic.codecs",
+    "rdeic.pillow",
     "rdeic.cli",
 }
 

@@ -345,5 +345,5 @@ def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> M
     here = f", not with {name} ({', '.join(one.hex() for one in fingerprints)})" if name else ""
     return ModelMismatchError(
         f"made with model {wanted.hex()}{here}; installed: {there or 'none'}; "
-        "ask the file's sender for the model folder and pass it with --model"
+        "ask the file's sender for the model folder; pass it with --model, or put it where RDEIC_MODELS points"
     )

@@ -20,6 +20,7 @@ from rdeic.errors import FileFormatError
 from rdeic.stored_size import Size
 
 MAGIC = b"RDE"
+MEDIA_TYPE = "image/x-rdeic"
 VERSION = 1
 MAX_STEPS = 0xFF
 FINGERPRINT_BYTES = 4

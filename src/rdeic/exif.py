@@ -71,19 +71,33 @@ def to_bytes(metadata: Metadata, software: str = "") -> bytes:
     return exif.tobytes() if software or metadata._replace(profile="") != Metadata() else b""
 
 
-def _read(image: Image.Image, location: bool) -> Metadata:
+def said(stored: Image.Exif, location: bool) -> Metadata:
+    """What EXIF says; see `read`."""
     found = Metadata()
     with _tolerant():
-        exif = image.getexif()
-        found = found._replace(make=_text(exif.get(Base.Make)), model=_text(exif.get(Base.Model)))
-        found = found._replace(comment=_text(exif.get(Base.ImageDescription)))
+        found = found._replace(make=_text(stored.get(Base.Make)), model=_text(stored.get(Base.Model)))
+        found = found._replace(comment=_text(stored.get(Base.ImageDescription)))
     with _tolerant():
-        stored = image.getexif()
         date = stored.get_ifd(IFD.Exif).get(Base.DateTimeOriginal) or stored.get(Base.DateTime)
         found = found._replace(taken=datetime.strptime(_text(date), _DATE))
     if location:
         with _tolerant():
-            found = found._replace(location=_location(image.getexif().get_ifd(IFD.GPSInfo)))
+            found = found._replace(location=_location(stored.get_ifd(IFD.GPSInfo)))
+    return found
+
+
+def parse(data: bytes) -> Image.Exif:
+    """Inverse of `to_bytes`; empty for what is no EXIF."""
+    stored = Image.Exif()
+    with _tolerant():
+        stored.load(data)
+    return stored
+
+
+def _read(image: Image.Image, location: bool) -> Metadata:
+    found = Metadata()
+    with _tolerant():
+        found = said(image.getexif(), location)
     with _tolerant():
         profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
         found = found._replace(profile=_text(ImageCms.getProfileDescription(profile)))

@@ -22,7 +22,8 @@ def check_steps(wanted: int, config: ModelConfig) -> None:
     most = min(config.diffusion.relay_start, max(MAX_FILE_STEPS, config.diffusion.default_steps))
     if wanted > most:
         raise FileFormatError(
-            f"the file asks for {wanted} denoising steps, at most {most} are plausible; choose with --steps"
+            f"the file asks for {wanted} denoising steps, at most {most} are plausible; choose with --steps, in Python "
+            "with steps="
         )
 
 

@@ -44,7 +44,10 @@ class Parts(NamedTuple):
 def render(parts: Parts, behind: Colour | None) -> Picture:
     """The picture with `behind` behind it. Raises ImageError for transparency without."""
     if parts.alpha is not None and behind is None:
-        raise ImageError("has transparent pixels; choose what lies behind them with --background COLOUR")
+        raise ImageError(
+            "has transparent pixels; choose what lies behind them with --background COLOUR, in Pillow's save with "
+            "background="
+        )
     seen = _in_srgb(parts)
     if parts.alpha is not None and behind is not None:
         canvas = Image.new("RGB", seen.size, behind)
