@@ -17,7 +17,6 @@ _UsageError: Any = typer.BadParameter.__bases__[
 
 app = typer.Typer(
     help="Extreme image compression: photographs at 0.02 to 0.15 bits per pixel.",
-    add_completion=False,
     rich_markup_mode=None,  # plain help: importing rich would double the start-up time
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -56,7 +55,7 @@ for command in (
 def run() -> NoReturn:
     """The command line; leaves by SystemExit, 2 for a usage error."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="rdeic")  # whose name shells complete for
     except typer.Abort:
         code = 1
     except _UsageError as error:

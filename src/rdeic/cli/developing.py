@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rdeic.cli import status
+from rdeic.cli import completing, status
 from rdeic.cli.options import DEVICE
 from rdeic.foreign import download
 
@@ -68,7 +68,12 @@ def import_checkpoint(
 
 def train(
     stage: Annotated[
-        str, typer.Argument(help="autoencoder, prior, independent or fixed-step.", show_default=False)
+        str,
+        typer.Argument(
+            help="autoencoder, prior, independent or fixed-step.",
+            show_default=False,
+            autocompletion=completing.stages,
+        ),
     ],
     config: Annotated[Path, typer.Option(help="Training configuration (TOML).", show_default=False)],
     data: Annotated[
@@ -116,7 +121,10 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", metavar="NAME|DIR", help="Model of codec rdeic; again for more. Default: mini."
+            "--model",
+            metavar="NAME|DIR",
+            help="Model of codec rdeic; again for more. Default: mini.",
+            autocompletion=completing.models,
         ),
     ] = None,
     qualities: Annotated[
@@ -191,6 +199,7 @@ def bench(
             metavar="PICTURE...",
             help="Files, directories and patterns. Default: five generated pictures.",
             show_default=False,
+            autocompletion=completing.pictures,
         ),
     ] = None,
     models: Annotated[
@@ -199,6 +208,7 @@ def bench(
             "--model",
             metavar="NAME|DIR",
             help="Installed model, or a model folder; again for more. Default: mini.",
+            autocompletion=completing.models,
         ),
     ] = None,
     quality: Annotated[float, typer.Option(min=0, max=100, help="Quality, 0 to 100.")] = 50,

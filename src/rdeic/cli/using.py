@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rdeic.cli import completing
 from rdeic.cli.options import COMPILE, DEVICE, FORCE, IN, JOBS, LARGEST, OUT, THREADS, TIMES
 from rdeic.container import MAX_PIXELS
 
@@ -41,7 +42,10 @@ class Format(enum.StrEnum):
 
 
 def compress(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help=IN, show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="IN...", help=IN, show_default=False, autocompletion=completing.pictures),
+    ],
     out: Annotated[str | None, typer.Option("-o", "--output", metavar="OUT|DIR", help=OUT)] = None,
     quality: Annotated[
         float | None, typer.Option(min=0, max=100, help="Quality, 0 to 100. Default: 50.")
@@ -53,7 +57,10 @@ def compress(
         int | None, typer.Option("--bytes", min=1, metavar="N", help="Best quality in at most N bytes.")
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="NAME|DIR", help="Installed model, or a model folder.")
+        str,
+        typer.Option(
+            metavar="NAME|DIR", help="Installed model, or a model folder.", autocompletion=completing.models
+        ),
     ] = "mini",
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the decoder's noise; 0 is free.")
@@ -91,7 +98,10 @@ def compress(
 
 
 def decompress(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help=IN, show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="IN...", help=IN, show_default=False, autocompletion=completing.rdeic_files),
+    ],
     out: Annotated[str | None, typer.Option("-o", "--output", metavar="OUT|DIR", help=OUT)] = None,
     detail: Annotated[
         float,
@@ -104,7 +114,12 @@ def decompress(
         Format | None, typer.Option("--format", help="Default: that of the output's suffix, or else png.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Default: the installed model that made the file.")
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Default: the installed model that made the file.",
+            autocompletion=completing.models,
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
@@ -125,7 +140,10 @@ def decompress(
 
 
 def info(
-    inputs: Annotated[list[str], typer.Argument(metavar="FILE...", help=IN, show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help=IN, show_default=False, autocompletion=completing.rdeic_files),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line and file.")] = False,
 ) -> None:
     """Show what the headers of .rdeic files say, and their metadata."""
