@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_commands_options_and_their_values(ask: Ask) -> None:
-    assert ask("rdeic d") == ["decompress"]
+    assert ask("rdeic d") == ["decompress", "doctor"]
     assert ask("rdeic compress --by") == ["--bytes"]
     assert ask("rdeic compress --encoder-precision f") == ["fp32", "fp16"]
     assert ask("rdeic train in") == ["independent"]
@@ -70,10 +70,10 @@ def test_files_of_the_kind_that_is_wanted(ask: Ask, files: Path) -> None:
 
 
 def test_other_shells(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "rdeic dec")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "rdeic doc")
     for shell, said in (
-        ("zsh", '"decompress":"Restore pictures'),
-        ("fish", "decompress\tRestore pictures"),
+        ("zsh", '"doctor":"Check this installation'),
+        ("fish", "doctor\tCheck this installation"),
     ):
         monkeypatch.setenv("_RDEIC_COMPLETE", f"complete_{shell}")
         monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")

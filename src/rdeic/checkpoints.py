@@ -70,6 +70,17 @@ def load_model(
     return model.prepare(), registry.fingerprint(folder)
 
 
+def check(folder: Path) -> None:
+    """Whether `load_model` would find what it needs, by the files' headers alone. Raises what `load_model` raises."""
+    with torch.device("meta"):
+        expected = Rdeic(registry.describe(folder).config).state_dict()
+    found: dict[str, Shape] = {}
+    for path in registry.weight_files(folder):
+        with _opened(path) as file:  # which compares the file's length with its header
+            found |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    require_fit(shapes_of(expected), found, str(folder))
+
+
 def stored_precision(folder: Path) -> torch.dtype:
     """That of the noise estimator's weights in `folder`. Raises ConfigError and CheckpointError."""
     for path in registry.weight_files(folder):

@@ -44,6 +44,7 @@ for command in (
     using.decompress,
     using.info,
     using.models,
+    using.doctor,
     developing.import_checkpoint,
     developing.train,
     developing.evaluate,

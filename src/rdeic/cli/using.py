@@ -161,3 +161,16 @@ def models(
     from rdeic.cli import listing
 
     listing.models(folders or [])
+
+
+def doctor(
+    device: Annotated[str | None, typer.Option(help=f"Where the self-test runs. {DEVICE}")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Check this installation: versions, devices, models, a small picture there and back; say how to mend it.
+
+    Exit status 1 if something is wrong.
+    """
+    from rdeic.cli import checkup
+
+    checkup.doctor(device, as_json)
