@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 FUZZ_SECONDS ?= 20
 
-.PHONY: test test-all fuzz lint format demo clean
+.PHONY: test test-all fuzz lint format demo man clean
 
 test: $(VENV)/dev
 	$(BIN)/pytest
@@ -28,6 +28,9 @@ format: $(VENV)/dev
 
 demo: $(VENV)/core
 	$(BIN)/python scripts/demo.py
+
+man: $(VENV)/core
+	$(BIN)/python scripts/man_page.py
 
 clean:
 	rm -rf $(VENV) dist demo.png
