@@ -45,7 +45,7 @@ $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval,docs]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval,ray,docs]'
 	touch $@
 
 $(VENV)/fuzz: $(VENV)/dev

@@ -54,6 +54,7 @@ LAYERS = {
     "rdeic.codec": 5,
     "rdeic.encoder": 5,
     "rdeic": 5,
+    "rdeic.ray": 6,
     "rdeic.training": 6,
     "rdeic.evaluation": 6,
     "rdeic.serving": 6,
