@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import subprocess
 import sys
 import threading
@@ -13,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 import rdeic
-from rdeic import codec, images
+from rdeic import images
 from rdeic.errors import ConfigError
 from rdeic.ray import Compress, Decompress
 from rdeic.ray.manifest import Manifest, Row, unfinished
@@ -28,8 +30,7 @@ RUN = """
 import sys, ray
 from rdeic.ray import folders
 ray.init(num_cpus=2, include_dashboard=False)
-work = {"compress": folders.compress, "decompress": folders.decompress}[sys.argv[1]]
-print("RESULT", *work(*sys.argv[2:5], folders.Workers(actors=2, batch=4), model=sys.argv[5])[:3])
+print("RESULT", *folders.compress(*sys.argv[1:4], folders.Workers(actors=2, batch=4), model=sys.argv[4])[:3])
 """
 
 
@@ -43,7 +44,7 @@ def encoded(array: images.Picture) -> bytes:
 def pngs() -> list[bytes]:
     """Small pictures, no two alike."""
     random = np.random.default_rng(0)
-    return [encoded(random.integers(0, 256, (64, 64 + n % 3, 3), np.uint8)) for n in range(60)]
+    return [encoded(random.integers(0, 256, (64, 64 + n % 3, 3), np.uint8)) for n in range(120)]
 
 
 # -- tables
@@ -168,23 +169,30 @@ def run(*arguments: str | Path) -> tuple[int, int, int]:
     process = subprocess.run(
         [sys.executable, "-c", RUN, *map(str, arguments)], capture_output=True, text=True, timeout=900
     )
-    line = next(
-        (one for one in process.stdout.splitlines() if one.startswith("RESULT")), process.stderr[-4000:]
-    )
+    assert process.returncode == 0, process.stderr[-4000:]
+    line = next(one for one in process.stdout.splitlines() if one.startswith("RESULT"))
     done, before, failed = map(int, line.split()[1:])
     return done, before, failed
 
 
-def kill_a_worker_when(folder: Path, results: int, killed: list[int]) -> None:
-    """SIGKILL for one of the actors as soon as there are so many results."""
-    until = time.monotonic() + 600
-    while len(list(folder.glob("*.rdeic"))) < results and time.monotonic() < until:
-        time.sleep(0.02)
-    for process in psutil.process_iter(["name", "cmdline"]):
+def worker() -> psutil.Process | None:
+    """One of the actors."""
+    for process in psutil.process_iter(["cmdline"]):
         if any("MapBatches(Compress)" in word for word in process.info["cmdline"] or ()):
-            process.kill()
-            killed.append(process.pid)
-            return
+            return process
+    return None
+
+
+def kill_a_worker_after_the_first_results(folder: Path, killed: list[int]) -> None:
+    """SIGKILL for one of the actors."""
+    until = time.monotonic() + 600
+    while (actor := worker()) is None and time.monotonic() < until:
+        time.sleep(0.02)
+    while not list(folder.glob("*.rdeic")) and time.monotonic() < until:
+        time.sleep(0.02)
+    if actor is not None:
+        actor.kill()
+        killed.append(actor.pid)
 
 
 def survives_a_killed_worker(folder: Path, model: Path, pngs: list[bytes]) -> None:
@@ -193,9 +201,9 @@ def survives_a_killed_worker(folder: Path, model: Path, pngs: list[bytes]) -> No
     for n, png in enumerate(pngs):
         (places[0] / f"{n:04d}.png").write_bytes(png)
     killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker_when, args=(places[1], len(pngs) // 4, killed))
+    killer = threading.Thread(target=kill_a_worker_after_the_first_results, args=(places[1], killed))
     killer.start()
-    assert run("compress", *places, model) == (len(pngs), 0, 0)
+    assert run(*places, model) == (len(pngs), 0, 0)
     killer.join()
     assert len(killed) == 1
 
@@ -218,24 +226,31 @@ def test_a_cluster_that_loses_a_worker_does_everything_once_and_then_nothing(
     (source / "0003.png").write_bytes(pngs[4])  # another picture under the same name
     (source / "broken.png").write_bytes(pngs[0][:50])
     times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert run("compress", source, out, manifest, tiny_folder) == (1, len(pngs) - 1, 1)
+    assert run(source, out, manifest, tiny_folder) == (1, len(pngs) - 1, 1)
     changed = [path.name for path, before in times.items() if path.stat().st_mtime_ns != before]
     assert changed == ["0003.png.rdeic"]
     assert Manifest(str(manifest)).rows()["broken.png"].failure
     assert not (out / "broken.png.rdeic").exists()
 
 
-def test_a_cluster_restores_them_too(tmp_path: Path, tiny_folder: Path, pngs: list[bytes]) -> None:
-    own, source = codec.load(tiny_folder), tmp_path / "in"
-    source.mkdir()
-    blobs = [own.compress(png) for png in pngs[:5]]
-    for n, blob in enumerate(blobs):
-        (source / f"{n}.rdeic").write_bytes(blob)
-    assert run("decompress", source, tmp_path / "out", tmp_path / "manifest", tiny_folder) == (5, 0, 0)
-    for n, blob in enumerate(blobs):
-        assert np.array_equal(
-            images.read(tmp_path / "out" / f"{n}.rdeic.png"), np.asarray(own.decompress(blob))
-        )
+def test_the_pages_own_code_runs_on_a_cluster(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "photographs" / "2026").mkdir(parents=True)
+    for n, png in enumerate(pngs[:5]):
+        (tmp_path / "photographs" / "2026" / f"{n}.png").write_bytes(png)
+    pq.write_table(pa.table({"jpg": pngs[5:8], "label": [5, 6, 7]}), tmp_path / "photographs.parquet")
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    start = "import ray\nray.init(num_cpus=2, include_dashboard=False)\n"
+    subprocess.run([sys.executable, "-c", start + code], cwd=tmp_path, check=True, timeout=900)
+
+    own = rdeic.load()
+    for n in range(5):
+        blob = (tmp_path / "small" / "2026" / f"{n}.png.rdeic").read_bytes()
+        restored = images.read(tmp_path / "restored" / "2026" / f"{n}.png.rdeic.png")
+        assert np.array_equal(restored, np.asarray(own.decompress(blob)))
+    rows = pq.read_table(tmp_path / "small.parquet").to_pylist()
+    assert sorted(row["label"] for row in rows) == [5, 6, 7]
+    assert all(rdeic.inspect(row["result"]).bpp == row["bpp"] for row in rows)
 
 
 @pytest.mark.slow  # a minute or two
@@ -244,4 +259,4 @@ def test_a_thousand_pictures_survive_a_killed_worker(tmp_path: Path, tiny_folder
     pngs = [encoded(random.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(1000)]
     survives_a_killed_worker(tmp_path, tiny_folder, pngs)
     places = [tmp_path / name for name in ("in", "out", "manifest")]
-    assert run("compress", *places, tiny_folder) == (0, 1000, 0)
+    assert run(*places, tiny_folder) == (0, 1000, 0)
