@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 FUZZ_SECONDS ?= 20
 
-.PHONY: test test-all fuzz lint format demo man clean
+.PHONY: test test-all fuzz lint format demo docs man clean
 
 test: $(VENV)/dev
 	$(BIN)/pytest
@@ -32,8 +32,12 @@ demo: $(VENV)/core
 man: $(VENV)/core
 	$(BIN)/python scripts/man_page.py
 
+docs: $(VENV)/dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
+
 clean:
-	rm -rf $(VENV) dist demo.png
+	rm -rf $(VENV) build dist demo.png
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=...")'
@@ -44,7 +48,7 @@ $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval,ray,docs]'
 	touch $@
 
 $(VENV)/fuzz: $(VENV)/dev

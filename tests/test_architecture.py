@@ -56,6 +56,7 @@ LAYERS = {
     "rdeic.encoder": 5,
     "rdeic": 5,
     "rdeic.pillow": 6,
+    "rdeic.ray": 6,
     "rdeic.training": 6,
     "rdeic.evaluation": 6,
     "rdeic.serving": 6,
