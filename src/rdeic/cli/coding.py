@@ -46,6 +46,7 @@ class Place(NamedTuple):
     device: str | None
     compile: bool | None
     encoder_precision: str = "fp32"
+    max_memory: int | None = None  # bytes
 
 
 class RunOptions(NamedTuple):
@@ -173,9 +174,8 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
             if fingerprint not in known:
                 # Rates of one model share most of their weights, as long as it is one codec that loads them.
                 siblings = (one for one in known.values() if one.made(fingerprint))
-                known[fingerprint] = next(siblings, None) or codec.load_for(
-                    blob, options.place.device, options.place.compile
-                )
+                device, compile, _, max_memory = options.place
+                known[fingerprint] = next(siblings, None) or codec.load_for(blob, device, compile, max_memory)
             return known[fingerprint]
 
     def work(source: Source) -> tuple[bytes, str]:
