@@ -18,7 +18,9 @@ ROOT = Path(rdeic.__file__).parent
 LAYERS = {
     "rdeic.errors": 0,
     "rdeic.arguments": 0,
+    "rdeic.memory": 0,
     "rdeic.stored_size": 0,
+    "rdeic.tiles": 0,
     "rdeic.config": 0,
     "rdeic.container": 0,
     "rdeic.files": 0,
@@ -47,6 +49,7 @@ LAYERS = {
     "rdeic.diffusion.sampler": 3,
     "rdeic.latent_codec": 3,
     "rdeic.model": 3,
+    "rdeic.tiled": 4,
     "rdeic.checkpoints": 4,
     "rdeic.shards": 4,
     "rdeic.foreign": 4,

@@ -9,6 +9,7 @@ import contextlib
 import math
 import operator
 import os
+import re
 import sys
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -22,6 +23,7 @@ class Readable(Protocol):
     def read(self) -> bytes: ...
 
 
+_BYTES = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(?:([kmgt])(i)?)?b?")
 _SHOWN = 40  # characters of a value that errors repeat
 _SHOWN_BITS = 128
 
@@ -56,6 +58,18 @@ def positive(name: str, value: Any) -> float:
     if not 0 < number <= sys.float_info.max:
         raise ConfigError(f"{name} {_short(number)} is not a positive number")
     return number
+
+
+def byte_count(name: str, value: Any) -> int:
+    """A number of bytes, at least 1, or a text such as "2GB", "1.5 GiB" or "800 MB". Raises ConfigError."""
+    if not isinstance(value, str):
+        return whole(name, value, 1)
+    found = _BYTES.fullmatch(value.strip().lower())
+    if found is None:
+        raise ConfigError(f"{name} {_short(value)} is no amount of memory; write it as 2GB, 800MB or 1.5GiB")
+    number, unit, binary = found.groups()
+    count = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
+    return whole(name, count, 1)
 
 
 def flag(name: str, value: Any) -> bool:

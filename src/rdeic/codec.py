@@ -15,9 +15,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from rdeic import (
@@ -28,6 +27,7 @@ from rdeic import (
     images,
     limits,
     marks,
+    memory,
     metadata,
     payload,
     registry,
@@ -44,6 +44,7 @@ from rdeic.info import Blob, parse, read_blob
 from rdeic.metadata import Metadata
 from rdeic.sources import Source
 from rdeic.stored_size import Size
+from rdeic.tiles import Tiling
 from rdeic.types import CodedLatent
 
 if TYPE_CHECKING:
@@ -63,18 +64,28 @@ def load(
     device: str | torch.device | None = None,
     compile: bool | None = None,
     encoder_precision: str = "fp32",
+    max_memory: int | str | None = None,
 ) -> Codec:
     """A codec for an installed model's name or a model folder; its weights are read when first needed.
 
     `device` is a torch device such as "cpu" or "cuda:1"; None means the first GPU, or else the CPU. `compile` is when a
     GPU records its work for a size of pictures, to repeat it faster: True with the first such picture, None with the
     second, False never. `encoder_precision` of E is "fp32", or "bf16" or "fp16", quicker on a GPU: other files, which
-    decode as exactly. Raises ConfigError if there is no such model or precision.
+    decode as exactly. `max_memory`, in bytes or as "2GB" or "800MiB", is what this process may occupy in all (on a GPU:
+    what the networks may take there); None: what is free when a picture comes. Large pictures run in tiles, in smaller
+    ones where memory is short, and are an ImageError where even those are too large. Raises ConfigError if there is no
+    such model or precision, and for an amount that makes no sense.
     """
-    return Codec(registry.find(arguments.path(model, ConfigError)), device, compile, encoder_precision)
+    found = registry.find(arguments.path(model, ConfigError))
+    return Codec(found, device, compile, encoder_precision, max_memory)
 
 
-def load_for(blob: Blob, device: str | torch.device | None = None, compile: bool | None = None) -> Codec:
+def load_for(
+    blob: Blob,
+    device: str | torch.device | None = None,
+    compile: bool | None = None,
+    max_memory: int | str | None = None,
+) -> Codec:
     """A codec for the installed model that made an .rdeic file; see `load`.
 
     Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
@@ -82,7 +93,7 @@ def load_for(blob: Blob, device: str | torch.device | None = None, compile: bool
     wanted = parse(blob, read_blob(blob), max_pixels=None).file.header.fingerprint
     for candidate in registry.installed():
         if wanted in map(registry.fingerprint, registry.rates(candidate.folder)):
-            return Codec(candidate.folder, device, compile)
+            return Codec(candidate.folder, device, compile, max_memory=max_memory)
     raise _mismatch(wanted)
 
 
@@ -98,6 +109,7 @@ class Codec:
         device: str | torch.device | None = None,
         compile: bool | None = None,
         encoder_precision: str = "fp32",
+        max_memory: int | str | None = None,
     ) -> None:
         """Of the model in `folder`; see `load`. Raises ConfigError if it holds none."""
         if encoder_precision not in PRECISIONS:
@@ -106,6 +118,7 @@ class Codec:
         self._device_name = None if device is None else arguments.device(device)
         self._compile = None if compile is None else arguments.flag("compile", compile)
         self._encoder_precision = encoder_precision
+        self._max_memory = None if max_memory is None else arguments.byte_count("max_memory", max_memory)
         self.config: ModelConfig = registry.describe(self._folder).config
         self._rates = registry.rates(
             self._folder
@@ -113,9 +126,9 @@ class Codec:
         self._loading = threading.Lock()
         self._loaded: dict[int, Loaded] = {}  # by rate
 
-    def __reduce__(self) -> tuple[Callable[..., Codec], tuple[str, str | None, bool | None, str]]:
+    def __reduce__(self) -> tuple[Callable[..., Codec], tuple[Any, ...]]:
         name = registry.lasting_name(self._folder)
-        return load, (name, self._device_name, self._compile, self._encoder_precision)
+        return load, (name, self._device_name, self._compile, self._encoder_precision, self._max_memory)
 
     def __copy__(self) -> Codec:
         return self
@@ -158,7 +171,7 @@ class Codec:
         # Outside of `coding`: a read may take for ever, of a pipe for instance.
         picture = images.read(sources.picture(image), arguments.whole("max_pixels", max_pixels, 1))
         with forks.coding(), self._enough_memory(picture.shape[1], picture.shape[0]):
-            rates = Rates(self.config, self._highest, self._load, self._in_own_memory)
+            rates = Rates(self.config, self._highest, self._load, self._room())
             encoder = Encoder(picture, rates, stamp)
             blob = encoder.meet(goal)
             if self._verifies_cheaply(len(encoder.trials)) if checked is None else checked:
@@ -217,10 +230,10 @@ class Codec:
         if steps is None:
             limits.check_steps(header.steps, self.config)
         coded = payload.split(header, file.payload, self.config)
-        if not self._in_own_memory:
-            limits.check_memory(*header.coded, self.config)
+        steps = header.steps if steps is None else steps
+        tiling = limits.plan(header.coded, self.config, self._room(), steps)
         with self._enough_memory(header.width, header.height):
-            picture = _restore(model, header, coded, detail, header.steps if steps is None else steps)
+            picture = _restore(model, header, coded, _Way(detail, steps, tiling))
             return scaling.enlarge(picture, Size(header.width, header.height))
 
     @property
@@ -232,6 +245,10 @@ class Codec:
     def _in_own_memory(self) -> bool:
         """Whether the networks' memory is a GPU's: never is a process killed for it."""
         return self.device.type == "cuda"
+
+    def _room(self) -> int | None:
+        """Bytes that the networks may take for a picture; None: as many as they need."""
+        return self._max_memory if self._in_own_memory else memory.room(self._max_memory)
 
     def _enough_memory(self, width: int, height: int) -> contextlib.AbstractContextManager[None]:
         """Raises ImageError if memory runs out inside the `with` block."""
@@ -303,20 +320,33 @@ def _goal(quality: Any, bpp: Any, max_bytes: Any, scale: Any) -> Goal:
     )
 
 
-def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, steps: int) -> Image.Image:
+class _Way(NamedTuple):
+    """How to restore a picture."""
+
+    detail: float
+    steps: int
+    tiling: Tiling | None  # None: whole
+
+
+def _restore(model: Rdeic, header: Header, coded: CodedLatent, way: _Way) -> Image.Image:
     import torch
 
-    with torch.inference_mode():
-        features = model.decode(coded, header.quality)
-        x = model.restore(features, noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
-        if not x.isfinite().all():
-            raise ImageError(
-                f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
-                "try --device cpu, or import it again with --precision fp32"
-            )
-        x = x[0, :, : header.coded.height, : header.coded.width]
-        pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, coded height, width)
-        return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+    from rdeic import tiled
+
+    (width, height), (detail, steps, tiling) = header.coded, way
+    try:
+        with torch.inference_mode():
+            if tiling is not None:
+                how = tiled.Restoring(functools.partial(noises, header.seed), steps, detail)
+                return Image.fromarray(tiled.restore(model, coded, header.quality, header.coded, how, tiling))
+            features = model.decode(coded, header.quality)
+            x = model.restore(features, noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
+            return Image.fromarray(tiled.to_pixels(x[0, :, :height, :width]))
+    except OverflowError as error:
+        raise ImageError(
+            f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
+            "try --device cpu, or import it again with --precision fp32"
+        ) from error
 
 
 def noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:

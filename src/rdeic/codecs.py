@@ -14,9 +14,11 @@ from rdeic.info import inspect
 class Codecs:
     """Each model is loaded once, whichever files ask for it. Threads may share it."""
 
-    def __init__(self, device: str | None = None, compile: bool | None = None) -> None:
+    def __init__(
+        self, device: str | None = None, compile: bool | None = None, max_memory: int | str | None = None
+    ) -> None:
         """Where and how they compute; see `codec.load`."""
-        self._device, self._compile = device, compile
+        self._device, self._compile, self._max_memory = device, compile, max_memory
         self._known: dict[str, Codec] = {}  # by fingerprint
         self._finding = threading.Lock()
 
@@ -25,14 +27,14 @@ class Codecs:
 
         Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
         """
-        return self._find(inspect(blob).fingerprint, lambda: load_for(blob, self._device, self._compile))
+        return self._find(inspect(blob).fingerprint, lambda: load_for(blob, self._device, self._compile, self._max_memory))
 
     @functools.cached_property
     def default(self) -> Codec:
         """That of the model which comes with the package."""
         lowest = registry.rates(registry.find(DEFAULT_MODEL))[0]
         made = registry.fingerprint(lowest).hex()
-        return self._find(made, lambda: load(DEFAULT_MODEL, self._device, self._compile))
+        return self._find(made, lambda: load(DEFAULT_MODEL, self._device, self._compile, max_memory=self._max_memory))
 
     def _find(self, fingerprint: str, make: Callable[[], Codec]) -> Codec:
         # As coding, so that a fork waits until the lock is free: a child would find it closed for ever.

@@ -39,7 +39,7 @@ class Rates(NamedTuple):
     config: ModelConfig
     highest: int  # level: of a continuous model quality bytes, otherwise the places of its fixed rates
     load: Callable[[int], Loaded]  # by a fixed rate's place; 0 for a continuous model
-    elsewhere: bool  # whether the networks have memory of their own, not this machine's
+    room: int | None  # bytes of memory that the networks may take; None: as much as they need
 
 
 class Stamp(NamedTuple):
@@ -70,14 +70,13 @@ class Encoder:
 
     def meet(self, goal: Goal) -> bytes:
         """The file that is asked for. Raises RateError, ImageError and CheckpointError."""
-        (width, height), (config, highest, _, elsewhere) = self.size, self._rates
+        (width, height), (config, highest, _, room) = self.size, self._rates
         target = goal.max_bytes if goal.bpp is None else goal.bpp * width * height / 8
         if goal.scale and target is not None:
-            scales = scaling.scales(self.size, target, config, limited=not elsewhere)
+            scales = scaling.scales(self.size, target, config, room)
         else:
             scales = FULL_SIZE
-            if not elsewhere:
-                limits.check_memory(width, height, config)
+            limits.plan(self.size, config, room)
         if goal.bpp is not None:
             return rate.closest_scaled(self.file, scales, highest, goal.bpp, width * height)
         if goal.max_bytes is not None:
@@ -102,10 +101,17 @@ class Encoder:
         import torch
 
         model = self._rates.load(place).model
-        padded = images.pad(scaling.shrink(self._picture, stored), self._rates.config.hyper_stride)
-        pixels = torch.from_numpy(padded).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        tiling = limits.plan(stored, self._rates.config, self._rates.room)
+        picture = scaling.shrink(self._picture, stored)
         with torch.inference_mode():
-            y = model.analyse(pixels.to(next(model.parameters()).device) / 127.5 - 1)
+            if tiling is not None:
+                from rdeic import tiled
+
+                y = tiled.analyse(model, picture, tiling)
+            else:
+                padded = images.pad(picture, self._rates.config.hyper_stride)
+                pixels = torch.from_numpy(padded).permute(2, 0, 1)[None]  # (1, 3, H, W)
+                y = model.analyse(pixels.to(next(model.parameters()).device) / 127.5 - 1)
         if not y.isfinite().all():
             precision = str(model.analysis_precision).removeprefix("torch.")
             raise ImageError(

@@ -109,7 +109,13 @@ def write(image: Picture | Image.Image, path: str | Path, kind: str) -> None:
 def pad(image: Picture, multiple: int) -> Picture:
     """Repeats the right and bottom edge until both sides are multiples: (H, W, 3) => (H', W', 3)."""
     height, width = image.shape[:2]
-    return np.pad(image, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+    return pad_to(image, height + -height % multiple, width + -width % multiple)
+
+
+def pad_to(image: Picture, height: int, width: int) -> Picture:
+    """The same to a size."""
+    missing = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
+    return np.pad(image, missing, mode="edge")
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 from rdeic.config import ModelConfig
 from rdeic.errors import FileFormatError, ImageError
+from rdeic.stored_size import Size
+from rdeic.tiles import BAND_POSITIONS, Tiling
 
 MAX_FILE_STEPS = 50  # denoising steps that a file may ask for by itself
-_LIVE = 4  # tensors of D's finest level that exist at the same time, at the least
+WHOLE, WHOLE_SLOW = 1 << 21, 1 << 20  # pixels that run whole; the latter where E convolves at full resolution
 _FLOAT_BYTES = 4
+_LIVE = 6  # tensors of E's or D's finest level that exist at the same time
+_LIVE_TILED = 14  # the same where they come and go, and with what the allocator keeps
+_LIVE_GUIDES = 10  # tensors as large as the guide, in g_s
+_LIVE_FEATURES = 40  # channels alive in the noise estimator, as a multiple of its finest level's
+_EXACT_BYTES = 130  # for each value of y in a band: hidden activations of the exact networks
+_EXACT_COPIES = 2.5  # of y in float64
+_LATENTS = 4  # as large as z0_hat
+_HELD = 4  # bytes for each pixel: the picture
 # torch has an error class of its own for few allocators; the others raise RuntimeError like anything else.
 _EXHAUSTED = re.compile("DefaultCPUAllocator|out of memory|ALLOC_FAILED")
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def check_steps(wanted: int, config: ModelConfig) -> None:
@@ -27,36 +34,49 @@ def check_steps(wanted: int, config: ModelConfig) -> None:
         )
 
 
-def check_memory(width: int, height: int, config: ModelConfig) -> None:
-    """Raises ImageError if this machine cannot hold what a picture of this size takes at the very least.
+def plan(size: Size, config: ModelConfig, room: int | None, steps: int = 1) -> Tiling | None:
+    """How to cut up a coded picture so that its networks find `room` bytes enough; None: not at all.
 
-    E's finest level is as wide as D's, so that holds for compressing as for restoring.
-
-    Linux would kill the process instead of refusing it the memory.
+    Small pictures stay whole if they can; what decides is their size, and memory only where it is short. Raises
+    ImageError if there is too little for any cut: Linux would kill the process instead of refusing it the memory.
     """
-    needed, there = _least_bytes(width, height, config), _physical_bytes()
-    if there is not None and needed > there:
-        raise ImageError(
-            f"a picture of {width}x{height} takes at least {needed / 1e9:.1f} GB of memory, this machine has "
-            f"{there / 1e9:.1f} GB; scale it down, cut it up, or use a larger machine"
-        )
+    ways: list[Tiling | None] = [Tiling(), Tiling().halved(), Tiling().halved().halved()]
+    if size.width * size.height <= (WHOLE_SLOW if config.autoencoder.slow else WHOLE):
+        ways.insert(0, None)
+    for way in ways:
+        needed = needed_bytes(size, config, way, steps)
+        if room is None or needed <= room:
+            return way
+    raise ImageError(
+        f"a picture of {size.width}x{size.height} takes at least {needed / 1e9:.2f} GB of memory more, and there are "
+        f"{(room or 0) / 1e9:.2f} GB; allow or free more, scale it down, or cut it up"
+    )
+
+
+def needed_bytes(size: Size, config: ModelConfig, way: Tiling | None, steps: int = 1) -> int:
+    """About what coding a picture takes, beside the program and the model: the estimate before it is begun.
+
+    Calibrated on the peaks that `benchmarks/large_pictures.py` finds for mini on a CPU (docs/performance.md).
+    """
+    pixels = size.width * size.height
+    finest = config.autoencoder.values_per_pixel * _FLOAT_BYTES
+    positions = min(BAND_POSITIONS, -(-pixels // config.y_stride**2))
+    exact = positions * config.compression.y_channels * _EXACT_BYTES
+    if way is None:
+        return pixels * (finest * _LIVE + _HELD) + exact
+    sample = way.sample.count * (way.sample.side + 2 * way.sample.halo) ** 2
+    tile = min(max((way.side + 2 * way.halo) ** 2, sample), pixels) * finest * _LIVE_TILED
+    wide = max(
+        _LIVE_GUIDES * config.compression.width,
+        _LIVE_FEATURES * config.unet.widths[0] // config.unet.patch**2,
+    )
+    window = min(way.window**2, pixels) // config.autoencoder.stride**2 * wide * _FLOAT_BYTES
+    # y, y_hat and the hyper feature, or z0_hat and the noise
+    y = _EXACT_COPIES * config.compression.y_channels * 8 / config.y_stride**2
+    z = (_LATENTS + steps) * config.autoencoder.latent_channels * _FLOAT_BYTES / config.autoencoder.stride**2
+    return int(pixels * (_HELD + max(y, z)) + max(tile, window, exact))
 
 
 def exhausted(error: Exception) -> bool:
     """Whether `error` says that the memory of the machine or of a device has run out."""
     return isinstance(error, MemoryError) or bool(_EXHAUSTED.search(str(error)))
-
-
-def _least_bytes(width: int, height: int, config: ModelConfig) -> int:
-    return width * height * config.autoencoder.values_per_pixel * _FLOAT_BYTES * _LIVE
-
-
-def _physical_bytes() -> int | None:
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return None
-    try:
-        return min(there, int(_CGROUP_LIMIT.read_text(encoding="ascii")))
-    except (OSError, ValueError):  # not in a container, or in one without a limit ("max")
-        return there

@@ -17,7 +17,16 @@ from rdeic.devices import exact_home
 from rdeic.diffusion.relay import diffuse, guide_detail
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import RELAY_DDPM, Sampler, alpha_bars, spaced_schedule, spaced_steps
-from rdeic.latent_codec import EntropyModel, Symbols, decode_y, encode_symbols, quantise_all, symbols_of
+from rdeic.latent_codec import (
+    EntropyModel,
+    Symbols,
+    decode_y,
+    encode_in_bands,
+    encode_symbols,
+    quantise_all,
+    symbols_of,
+)
+from rdeic.nn import moments
 from rdeic.nn.autoencoder import Autoencoder
 from rdeic.nn.blocks import CrossAttention, conv3x3
 from rdeic.nn.control import ControlNetwork
@@ -25,12 +34,15 @@ from rdeic.nn.exact import exact_copy
 from rdeic.nn.graphs import Capture, GraphCache, Runner, eager
 from rdeic.nn.quality import QualityTable
 from rdeic.nn.rate import bits
+from rdeic.nn.reach import reach
 from rdeic.nn.transfer import to_host
 from rdeic.nn.transforms import analysis, hyper_analysis, synthesis
 from rdeic.nn.unet import UNet
+from rdeic.tiles import at, band_rows, tiles
 from rdeic.types import CodedLatent, Compressed, CompressedFeatures, Encoding
 
 CONTEXT_TOKENS = 77  # of the text encoder; the context is that of the empty prompt, a constant
+HYPER_ROWS = 4  # rows of y for each of the hyper-latent
 QUALITY_STEPS = 255  # quality travels as one byte
 GRAPH_PIXELS = (
     1 << 20
@@ -147,6 +159,8 @@ class Rdeic(nn.Module):
         """For one part of one picture of so many pixels."""
         if self._graphs is None or pixels > GRAPH_PIXELS or not torch.is_inference_mode_enabled():
             return eager
+        if moments.current.get() is not None:  # a tile, whose norms take what this picture's sample gave
+            return eager
         return self._graphs.visit(*key)
 
     def _fix_context(self, context: Tensor | None) -> None:
@@ -196,6 +210,12 @@ class Rdeic(nn.Module):
     def encode_with_y_hat(self, y: Tensor, quality: int) -> Encoding:
         """`encode`, for those who want to compare."""
         exact, compression = self.exact, self.compression
+        if rows := band_rows(*y.shape[2:]):
+            scaled = compression.scale_y(y, self.level(quality))
+            indices = self._indices_in_bands(scaled, rows)
+            hyper = self._hyper_in_bands(indices, quality, rows)
+            encoded = encode_in_bands(exact, scaled.to(hyper.device), hyper, rows)
+            return Encoding(CodedLatent(to_host(indices[0]), encoded.stream), encoded.y_hat)
 
         def compute(y: Tensor, level: Tensor, exact_level: Tensor) -> tuple[Tensor, ...]:
             scaled = compression.scale_y(y, level)
@@ -204,7 +224,7 @@ class Rdeic(nn.Module):
             return (indices, *symbols_of(exact, scaled.to(hyper.device).double(), hyper))
 
         run = self._runner("symbols", y.shape, y.dtype, pixels=self._pixels(y, self.config.y_stride))
-        indices, *symbols = run(compute, y, self._level(quality), self._exact_level(quality))
+        indices, *symbols = run(compute, y, self.level(quality), self._exact_level(quality))
         found = Symbols(*symbols)
         return Encoding(CodedLatent(to_host(indices[0]), encode_symbols(exact, found)), found.y_hat)
 
@@ -212,7 +232,7 @@ class Rdeic(nn.Module):
 
     def decode(self, coded: CodedLatent, quality: int) -> CompressedFeatures:
         """Inverse of `encode` -> guide and z_c. Raises FileFormatError for a stream that does not fit."""
-        level = self._level(quality)
+        level = self.level(quality)
         y_hat = self.decode_y_hat(coded, quality).to(level.dtype).to(level.device)
         run = self._runner(
             "features", y_hat.shape, y_hat.dtype, pixels=self._pixels(y_hat, self.config.y_stride)
@@ -222,6 +242,9 @@ class Rdeic(nn.Module):
     def decode_y_hat(self, coded: CodedLatent, quality: int) -> Tensor:
         """The exact part of `decode`: (1, M, H/16, W/16) float64, bit for bit the encoder's."""
         indices = torch.from_numpy(coded.hyper_indices)[None]
+        if rows := band_rows(*(HYPER_ROWS * side for side in indices.shape[1:])):
+            hyper = self._hyper_in_bands(indices, quality, rows)
+            return decode_y(self.exact, coded.y_stream, hyper, rows=rows)
         pixels = self._pixels(indices[None], self.config.hyper_stride)
 
         def runners(number: int, half: str) -> Runner:
@@ -238,6 +261,28 @@ class Rdeic(nn.Module):
 
         pixels = self._pixels(indices[None], self.config.hyper_stride)
         return self._runner("hyper", indices.shape, pixels=pixels)(compute, indices.to(level.device), level)
+
+    def _indices_in_bands(self, y: Tensor, rows: int) -> Tensor:
+        """Scaled y (1, M, h, w) -> hyper indices (1, h/4, w/4), `rows` rows of y at a time."""
+        h_a, codebook = self.compression.h_a, self.compression.entropy.codebook
+        halo = HYPER_ROWS * -(-reach(h_a, y[:, :, :16, :16]) // HYPER_ROWS)
+        found = []
+        for band in tiles(y.shape[2], rows, halo):
+            hyper = h_a(y[:, :, band.outer])[:, :, at(band.within, HYPER_ROWS)]
+            found.append(codebook.nearest(hyper))
+        return torch.cat(found, dim=1)
+
+    def _hyper_in_bands(self, indices: Tensor, quality: int, rows: int) -> Tensor:
+        """`exact_hyper` in float32, which holds its values, `rows` rows of y at a time."""
+        exact, level = self.exact, self._exact_level(quality)
+        indices, h_s = indices.to(level.device), exact.hyper_synthesis
+        halo = HYPER_ROWS * reach(h_s, exact.codebook.lookup(indices[:, :4, :4]))
+        height, width = (HYPER_ROWS * side for side in indices.shape[1:])
+        hyper = torch.empty(1, 2 * self.config.compression.y_channels, height, width, device=level.device)
+        for band in tiles(height, rows, halo):
+            z_q = exact.codebook.lookup(indices[:, at(band.outer, HYPER_ROWS)])
+            hyper[:, :, band.inner] = exact.hyper(z_q, level)[:, :, band.within]
+        return hyper
 
     def restore(
         self,
@@ -318,11 +363,11 @@ class Rdeic(nn.Module):
             self.prepare()
         return self._exact[0]
 
-    def _level(self, quality: int) -> Tensor:
+    def level(self, quality: int) -> Tensor:
         weight = self.compression.to_latent.weight
         return torch.full((1,), quality / QUALITY_STEPS, device=weight.device, dtype=weight.dtype)
 
     def _exact_level(self, quality: int) -> Tensor:
-        """Not through `_level`: the exact networks must see the same number whatever the weights' precision."""
+        """Not through `level`: the exact networks must see the same number whatever the weights' precision."""
         device = self.exact.codebook.entries.device
         return torch.full((1,), quality / QUALITY_STEPS, device=device, dtype=torch.float64)

@@ -45,5 +45,9 @@ def _grid(size: Size, config: ModelConfig) -> tuple[int, int]:
 
 def digest(hyper_indices: NDArray[np.int64], y_hat: NDArray[np.float64]) -> bytes:
     """SHA-256 of all that the bits say (docs/format.md, section 8): y_hat counts in units of 2^-10, as integers."""
-    units = (y_hat * 2.0**10).astype("<i8")
-    return hashlib.sha256(hyper_indices.astype("<i4").tobytes() + units.tobytes()).digest()
+    found = hashlib.sha256(hyper_indices.astype("<i4").tobytes())
+    for channel in y_hat.reshape(
+        -1, *y_hat.shape[-2:]
+    ):  # one at a time: of large pictures they are gigabytes
+        found.update((channel * 2.0**10).astype("<i8").tobytes())
+    return found.digest()

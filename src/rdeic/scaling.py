@@ -43,24 +43,24 @@ class Rule:
 RULES = {"mini": Rule(full=0.0148, half=0.0162, third=0.0164, quarter=0.0156)}  # by the model's name
 
 
-def scales(size: Size, target: float, config: ModelConfig, limited: bool = True) -> Scales:
+def scales(size: Size, target: float, config: ModelConfig, room: int | None = None) -> Scales:
     """The scales to look for a file of `target` bytes at, and the one to begin with.
 
-    The latter depends on nothing but the arguments. `limited` is whether this machine's memory is what counts; then
-    raises ImageError if it has enough for none of them.
+    The latter depends on nothing but the arguments. `room` are the bytes of memory that coding may take, None if that
+    does not count. Raises ImageError if they are enough for none of them.
     """
     factors = [factor for factor in FACTORS if _useful(size, factor, config)]
-    room = [factor for factor in factors if not limited or _has_room(stored(size, factor), config)]
-    if not room:
-        limits.check_memory(*stored(size, factors[-1]), config)
+    held = [factor for factor in factors if _has_room(stored(size, factor), config, room)]
+    if not held:
+        limits.plan(stored(size, factors[-1]), config, room)
     rule = RULES.get(config.name, Rule())
     likely = (
         place
-        for place, factor in enumerate(room)
+        for place, factor in enumerate(held)
         if payload.least_bytes(stored(size, factor), config) <= target
         and stored_rate(size, factor, target - _around(factor), config) >= rule.least(factor)
     )
-    return Scales(tuple(room), next(likely, len(room) - 1))
+    return Scales(tuple(held), next(likely, len(held) - 1))
 
 
 def stored_rate(size: Size, factor: int, payload_bytes: float, config: ModelConfig) -> float:
@@ -96,9 +96,9 @@ def _around(factor: int) -> int:
     return OVERHEAD + (0 if factor == 1 else stored_size.FILE_BYTES)
 
 
-def _has_room(size: Size, config: ModelConfig) -> bool:
+def _has_room(size: Size, config: ModelConfig, room: int | None) -> bool:
     try:
-        limits.check_memory(*size, config)
+        limits.plan(size, config, room)
     except ImageError:
         return False
     return True

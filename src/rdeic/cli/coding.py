@@ -46,6 +46,7 @@ class Place(NamedTuple):
     device: str | None
     compile: bool | None
     encoder_precision: str = "fp32"
+    max_memory: int | None = None  # bytes
 
 
 class RunOptions(NamedTuple):
@@ -164,7 +165,7 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     outputs.check(inputs, target, (*_KINDS, own) if own and options.kind else tuple(_KINDS))
     chosen = None if options.model is None else codec.load(options.model, *options.place)
     remark = remarks()
-    known = Codecs(options.place.device, options.place.compile)
+    known = Codecs(options.place.device, options.place.compile, options.place.max_memory)
 
     def work(source: Source) -> tuple[bytes, str]:
         coder = chosen or known.for_file(source.data)

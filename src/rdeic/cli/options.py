@@ -15,3 +15,7 @@ COMPILE = (
     "On a GPU, record the work for a size of pictures with the first of them, or never. Default: with the second, "
     "so that single pictures need not wait."
 )
+MAX_MEMORY = (
+    "What the program may occupy, such as 2GB or 800MiB: large pictures run in tiles, in smaller ones where memory is "
+    "short. Default: what is free."
+)

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from rdeic import arguments
 from rdeic.cli import completing
-from rdeic.cli.options import COMPILE, DEVICE, FORCE, IN, JOBS, LARGEST, OUT, THREADS, TIMES
+from rdeic.cli.options import COMPILE, DEVICE, FORCE, IN, JOBS, LARGEST, MAX_MEMORY, OUT, THREADS, TIMES
 from rdeic.container import MAX_PIXELS
+from rdeic.errors import ConfigError
 
 VERIFY = (
     "Decode the bits again and compare, before anything is written. Default: where it costs little, which is with "
@@ -23,6 +25,13 @@ SCALE = (
     "Whether --bpp and --bytes may store the picture smaller, where that looks better or nothing else is small enough; "
     "it is restored at its own size. --no-scale refuses instead."
 )
+
+
+def _memory(text: str) -> int:
+    try:
+        return arguments.byte_count("--max-memory", text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 class Precision(enum.StrEnum):
@@ -80,6 +89,7 @@ def compress(
         str | None, typer.Option(metavar="COLOUR", help="Put behind transparent pixels: white, #rrggbb, ...")
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
+    max_memory: Annotated[int | None, typer.Option(parser=_memory, metavar="SIZE", help=MAX_MEMORY)] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
     preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
@@ -91,7 +101,7 @@ def compress(
     from rdeic.cli import coding
 
     goal, keep = coding.Goal(quality, bpp, max_bytes, seed, scale), coding.Keep(metadata, location)
-    place = coding.Place(device, compile, encoder_precision.value)
+    place = coding.Place(device, compile, encoder_precision.value, max_memory)
     run = coding.RunOptions(force, preserve_times, jobs, threads)
     options = coding.CompressOptions(out, goal, model, place, verify, background, keep, max_pixels, run)
     coding.compress(inputs, options)
@@ -124,6 +134,7 @@ def decompress(
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
+    max_memory: Annotated[int | None, typer.Option(parser=_memory, metavar="SIZE", help=MAX_MEMORY)] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
     preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
@@ -133,7 +144,7 @@ def decompress(
     from rdeic.cli import coding
 
     wanted = None if kind is None else kind.value
-    place = coding.Place(device, compile)
+    place = coding.Place(device, compile, max_memory=max_memory)
     run = coding.RunOptions(force, preserve_times, jobs, threads)
     options = coding.DecompressOptions(out, detail, steps, wanted, model, place, max_pixels, run)
     coding.decompress(inputs, options)

@@ -126,7 +126,7 @@ def _in_srgb(parts: Parts) -> Image.Image:
             return _between(converted, parts.deep, parts.profile)
         if converted is not None:
             return converted
-    return parts.colour.convert("RGB")
+    return parts.colour if parts.colour.mode == "RGB" else parts.colour.convert("RGB")  # which would copy
 
 
 def _through_profile(image: Image.Image, profile: bytes) -> Image.Image | None:

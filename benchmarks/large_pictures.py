@@ -1,0 +1,172 @@
+"""Seconds and peak memory of compressing and restoring large pictures, each in a process of its own, as users start it.
+
+    python benchmarks/large_pictures.py [PHOTOGRAPH] [--sizes 1,4,12,50,100] [--model NAME|DIR] [--threads 2]
+        [--max-memory 2GB] [-o large_pictures.csv]
+
+SIZES are megapixels. The pictures are made from the photograph: mirrored side by side until they are large enough, each
+time at another brightness and contrast, with grain of standard deviation 2 over all, so that nothing repeats. Times are
+the clock's and the processor's; the latter depend less on what else the machine does. The peak is that of the whole
+process, Python, torch and the weights included, and beside it is the estimate that `rdeic.limits` makes of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+import rdeic
+from rdeic import images, limits, registry
+from rdeic.evaluation import report
+from rdeic.stored_size import Size
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "kodim23.png"
+GRAIN = 2.0
+# A process's peak memory begins with that of the one that started it, so a small one must do that, not this one.
+LAUNCHER = """
+import os, sys, time
+start = time.perf_counter()
+child = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ)
+_, status, usage = os.wait4(child, 0)
+print(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
+PROGRAM_BYTES = (
+    450e6  # of Python, torch and mini's weights, which the estimate is about what comes in addition to
+)
+
+
+class Row(NamedTuple):
+    direction: str
+    megapixels: float
+    seconds: float
+    cpu_seconds: float
+    peak_gb: float
+    estimate_gb: float
+    file_bytes: int
+
+
+def picture(photograph: images.Picture, width: int, height: int) -> images.Picture:
+    """(height, width, 3) uint8"""
+    rng = np.random.default_rng(0)
+    out = np.empty((height, width, 3), np.uint8)
+    side_y, side_x = photograph.shape[:2]
+    for row, column in itertools.product(range(-(-height // side_y)), range(-(-width // side_x))):
+        piece = photograph[:: -1 if row % 2 else 1, :: -1 if column % 2 else 1].astype(np.float32)
+        piece = piece[: height - row * side_y, : width - column * side_x]
+        piece = (piece - 128) * rng.uniform(0.6, 1.1) + 128 + rng.uniform(-25, 25)
+        piece += rng.normal(0, GRAIN, piece.shape)
+        rows = slice(row * side_y, row * side_y + piece.shape[0])
+        out[rows, column * side_x : column * side_x + piece.shape[1]] = piece.round().clip(0, 255)
+    return out
+
+
+def measured(arguments: list[str]) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak bytes of `rdeic` with them."""
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, "-m", "rdeic", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"large_pictures: {done.stderr}")
+    seconds, cpu, peak = map(float, done.stderr.split("\n")[-2].split())
+    return seconds, cpu, peak * MAXRSS_UNIT
+
+
+def rows(megapixels: float, options: argparse.Namespace) -> list[Row]:
+    width = round(math.sqrt(megapixels * 1e6 * 4 / 3))
+    size = Size(width, round(megapixels * 1e6 / width))
+    config = registry.describe(registry.find(options.model)).config
+    extra = [f"--max-memory={options.max_memory}"] if options.max_memory else []
+    with tempfile.TemporaryDirectory() as name:
+        source, file, restored = (Path(name) / one for one in ("a.png", "a.rdeic", "b.png"))
+        made = picture(images.read(options.photograph), *size)
+        Image.fromarray(made).save(source, compress_level=1)
+        del made
+        compress = measured(["compress", str(source), "-o", str(file), "--model", options.model, *extra])
+        decompress = measured(
+            ["decompress", str(file), "-o", str(restored), "--model", options.model, *extra]
+        )
+        bytes_ = file.stat().st_size
+    estimate = PROGRAM_BYTES + limits.needed_bytes(
+        size, config, limits.plan(size, config, None), config.diffusion.default_steps
+    )
+    return [
+        Row(what, megapixels, seconds, cpu, peak / 1e9, estimate / 1e9, bytes_)
+        for what, (seconds, cpu, peak) in (("compress", compress), ("decompress", decompress))
+    ]
+
+
+def table(found: list[Row]) -> str:
+    header = (
+        "",
+        "megapixels",
+        "seconds",
+        "a megapixel",
+        "CPU seconds a megapixel",
+        "peak",
+        "estimate",
+        "file",
+    )
+    lines = [
+        (
+            row.direction,
+            f"{row.megapixels:g}",
+            f"{row.seconds:.1f}",
+            f"{row.seconds / row.megapixels:.2f}",
+            f"{row.cpu_seconds / row.megapixels:.2f}",
+            f"{row.peak_gb:.2f} GB",
+            f"{row.estimate_gb:.2f} GB",
+            f"{row.file_bytes} bytes",
+        )
+        for row in found
+    ]
+    return report.markdown(header, lines)
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # of the processes started below
+    found = []
+    for megapixels in options.sizes:
+        found += rows(megapixels, options)
+        print(table(found[-2:]), flush=True)
+    load = f"load average before: {os.getloadavg()[0]:.1f}"
+    remarks = [f"`{report.command()}`", report.host(), f"threads: {options.threads or 'all'}; {load}"]
+    print("", table(found), *remarks, sep="\n\n")
+    if options.output:
+        report.write_csv(options.output, Row._fields, found, remarks)
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("photograph", type=Path, nargs="?", default=EXAMPLE, metavar="PHOTOGRAPH")
+    options.add_argument(
+        "--sizes", type=lambda text: [float(one) for one in text.split(",")], default=[1, 4, 12, 50, 100]
+    )
+    options.add_argument("--model", default="mini", metavar="NAME|DIR")
+    options.add_argument("--threads", type=int, help="default: torch's own choice")
+    options.add_argument("--max-memory", metavar="SIZE")
+    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    return options
+
+
+if __name__ == "__main__":
+    try:
+        run(parser().parse_args())
+    except rdeic.RdeicError as error:
+        sys.exit(f"large_pictures: {error}")

@@ -1,0 +1,74 @@
+"""Means and variances for group norms from elsewhere than the activations at hand: from a sample of the whole picture.
+
+A picture that runs in tiles would be normalised by the statistics of each tile, and look different in each. So a sample
+of windows runs first, as one batch whose norms count over all of it, and what they count is what all tiles take.
+
+    with recorded(margin) as moments:    windows, a batch
+        network(windows)
+    with given(moments):                 a tile; as often as needed
+        network(tile)
+
+It holds for the thread that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Moments(NamedTuple):
+    """Of one norm's input, by its groups: (groups,) float32 each."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+Source = Callable[[Tensor, int], Moments]  # x (B, C, H, W), groups
+
+current: ContextVar[Source | None] = ContextVar("moments", default=None)
+
+
+@contextlib.contextmanager
+def recorded(margin: float) -> Iterator[list[Moments]]:
+    """Norms count over the whole batch, but not over a `margin` at each border, a share of the side.
+
+    What lies there sees the window's end. In the list are the moments of all norms in the order in which they ran.
+    """
+    found: list[Moments] = []
+
+    def count(x: Tensor, groups: int) -> Moments:
+        rows, columns = (round(side * margin) for side in x.shape[2:])
+        inner = x[:, :, rows : x.shape[2] - rows, columns : x.shape[3] - columns]
+        each = [  # one after the other: in float32 they take twice the memory of half precision
+            torch.var_mean(one.float().unflatten(0, (groups, -1)), dim=(1, 2, 3), correction=0)
+            for one in inner
+        ]
+        variances, means = (torch.stack(parts) for parts in zip(*each, strict=True))
+        found.append(Moments(means.mean(0), variances.mean(0) + means.var(0, correction=0)))
+        return found[-1]
+
+    with _set(count):
+        yield found
+
+
+@contextlib.contextmanager
+def given(moments: Sequence[Moments]) -> Iterator[None]:
+    """Norms take these, one after the other."""
+    left = iter(moments)
+    with _set(lambda x, groups: next(left)):
+        yield
+
+
+@contextlib.contextmanager
+def _set(source: Source) -> Iterator[None]:
+    token = current.set(source)
+    try:
+        yield
+    finally:
+        current.reset(token)
