@@ -35,6 +35,9 @@ from rdeic import (
     sources,
     verification,
 )
+from rdeic import (
+    precision as precisions,
+)
 from rdeic.arguments import PathLike
 from rdeic.config import ModelConfig
 from rdeic.container import Header, Section
@@ -52,7 +55,6 @@ if TYPE_CHECKING:
     from rdeic.model import Rdeic
 
 DEFAULT_MODEL = "mini"
-PRECISIONS = ("fp32", "bf16", "fp16")  # of E
 MAX_DETAIL = 10.0
 _MAX_SEED = 2**32 - 1
 _SEARCH = 8  # trials of it
@@ -62,19 +64,33 @@ def load(
     model: PathLike = DEFAULT_MODEL,
     device: str | torch.device | None = None,
     compile: bool | None = None,
-    encoder_precision: str = "fp32",
+    encoder_precision: str = precisions.AUTO,
+    precision: str = precisions.AUTO,
 ) -> Codec:
     """A codec for an installed model's name or a model folder; its weights are read when first needed.
 
     `device` is a torch device such as "cpu" or "cuda:1"; None means the first GPU, or else the CPU. `compile` is when a
     GPU records its work for a size of pictures, to repeat it faster: True with the first such picture, None with the
-    second, False never. `encoder_precision` of E is "fp32", or "bf16" or "fp16", quicker on a GPU: other files, which
-    decode as exactly. Raises ConfigError if there is no such model or precision.
+    second, False never.
+
+    `encoder_precision` is what compressing computes in up to y, and `precision` what restoring does after y_hat:
+    "fp32", "bf16" or "fp16". "auto" is bf16 for mini on a CPU that multiplies it (AVX-512 BF16, AMX, SVE BF16); elsewhere
+    fp32, but on a GPU restoring is in the precision of the weights as they are stored. The first makes other files,
+    the second pictures that differ where nobody sees it; what a file decodes to before restoring is exact always.
+
+    Raises ConfigError if there is no such model or precision.
     """
-    return Codec(registry.find(arguments.path(model, ConfigError)), device, compile, encoder_precision)
+    folder = registry.find(arguments.path(model, ConfigError))
+    return Codec(folder, device, compile, encoder_precision, precision)
 
 
-def load_for(blob: Blob, device: str | torch.device | None = None, compile: bool | None = None) -> Codec:
+def load_for(
+    blob: Blob,
+    device: str | torch.device | None = None,
+    compile: bool | None = None,
+    encoder_precision: str = precisions.AUTO,
+    precision: str = precisions.AUTO,
+) -> Codec:
     """A codec for the installed model that made an .rdeic file; see `load`.
 
     Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
@@ -82,7 +98,7 @@ def load_for(blob: Blob, device: str | torch.device | None = None, compile: bool
     wanted = parse(blob, read_blob(blob), max_pixels=None).file.header.fingerprint
     for candidate in registry.installed():
         if wanted in map(registry.fingerprint, registry.rates(candidate.folder)):
-            return Codec(candidate.folder, device, compile)
+            return Codec(candidate.folder, device, compile, encoder_precision, precision)
     raise _mismatch(wanted)
 
 
@@ -97,15 +113,15 @@ class Codec:
         folder: PathLike,
         device: str | torch.device | None = None,
         compile: bool | None = None,
-        encoder_precision: str = "fp32",
+        encoder_precision: str = precisions.AUTO,
+        precision: str = precisions.AUTO,
     ) -> None:
         """Of the model in `folder`; see `load`. Raises ConfigError if it holds none."""
-        if encoder_precision not in PRECISIONS:
-            raise ConfigError(f"precision {encoder_precision!r} is none of {', '.join(PRECISIONS)}")
         self._folder = Path(arguments.path(folder, ConfigError))
         self._device_name = None if device is None else arguments.device(device)
         self._compile = None if compile is None else arguments.flag("compile", compile)
-        self._encoder_precision = encoder_precision
+        self._encoder_precision = precisions.check(encoder_precision)
+        self._precision = precisions.check(precision)
         self.config: ModelConfig = registry.describe(self._folder).config
         self._rates = registry.rates(
             self._folder
@@ -113,9 +129,9 @@ class Codec:
         self._loading = threading.Lock()
         self._loaded: dict[int, Loaded] = {}  # by rate
 
-    def __reduce__(self) -> tuple[Callable[..., Codec], tuple[str, str | None, bool | None, str]]:
+    def __reduce__(self) -> tuple[Callable[..., Codec], tuple[str, str | None, bool | None, str, str]]:
         name = registry.lasting_name(self._folder)
-        return load, (name, self._device_name, self._compile, self._encoder_precision)
+        return load, (name, self._device_name, self._compile, self._encoder_precision, self._precision)
 
     def __copy__(self) -> Codec:
         return self
@@ -251,10 +267,13 @@ class Codec:
         from rdeic.checkpoints import load_model
 
         sibling = next((loaded.model for loaded in self._loaded.values()), None)
+        # Stable Diffusion's networks, in bfloat16, are further from float32 than mini's (docs/performance.md).
+        measured = not self.config.unet.context_channels
+        automatic = precisions.automatic(self.device, precisions.capabilities()) if measured else None
+        analysis = precisions.asked(self._encoder_precision) or automatic
+        restoring = precisions.asked(self._precision) or automatic
         with devices.enough_for_weights(self.device, self.config.name):
-            model, fingerprint = load_model(
-                self._rates[rate], self.device, sibling, analysis=_torch_dtype(self._encoder_precision)
-            )
+            model, fingerprint = load_model(self._rates[rate], self.device, sibling, restoring, analysis)
         if self._in_own_memory and self._compile is not False:
             from rdeic.nn.graphs import CudaGraphs
 
@@ -312,7 +331,7 @@ def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, st
         if not x.isfinite().all():
             raise ImageError(
                 f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
-                "try --device cpu, or import it again with --precision fp32"
+                "restore it with --precision fp32"
             )
         x = x[0, :, : header.coded.height, : header.coded.width]
         pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, coded height, width)
@@ -328,12 +347,6 @@ def noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
     generator = torch.Generator("cpu").manual_seed(seed)
     while True:
         yield to_device(torch.randn(like.shape, generator=generator, dtype=torch.float32).numpy(), like)
-
-
-def _torch_dtype(precision: str) -> torch.dtype:
-    import torch
-
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> ModelMismatchError:

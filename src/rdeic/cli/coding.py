@@ -18,6 +18,7 @@ from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
 from rdeic.errors import ConfigError, RdeicError
+from rdeic.precision import AUTO
 
 RDEIC_SUFFIX = ".rdeic"
 _KINDS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}
@@ -45,7 +46,8 @@ class Place(NamedTuple):
 
     device: str | None
     compile: bool | None
-    encoder_precision: str = "fp32"
+    encoder_precision: str = AUTO
+    precision: str = AUTO
 
 
 class RunOptions(NamedTuple):
@@ -173,9 +175,7 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
             if fingerprint not in known:
                 # Rates of one model share most of their weights, as long as it is one codec that loads them.
                 siblings = (one for one in known.values() if one.made(fingerprint))
-                known[fingerprint] = next(siblings, None) or codec.load_for(
-                    blob, options.place.device, options.place.compile
-                )
+                known[fingerprint] = next(siblings, None) or codec.load_for(blob, *options.place)
             return known[fingerprint]
 
     def work(source: Source) -> tuple[bytes, str]:

@@ -17,7 +17,14 @@ VERIFY = (
 )
 
 
-ENCODER_PRECISION = "Half precision is quicker on a GPU and makes other files, which decode as exactly."
+ENCODER_PRECISION = (
+    "What is computed in up to the bits; each makes other files, which decode as exactly. Default, auto: bf16 for mini on "
+    "a CPU that has instructions for it, fp32 elsewhere."
+)
+PRECISION = (
+    "What is computed in after the bits; pictures differ where nobody sees it. Default, auto: bf16 for mini on a "
+    "CPU that has instructions for it, else fp32 on a CPU and that of the stored weights on a GPU."
+)
 SCALE = (
     "Whether --bpp and --bytes may store the picture smaller, where that looks better or nothing else is small enough; "
     "it is restored at its own size. --no-scale refuses instead."
@@ -25,8 +32,9 @@ SCALE = (
 
 
 class Precision(enum.StrEnum):
-    """That E can compute in."""
+    """What networks can compute in."""
 
+    auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
@@ -60,7 +68,7 @@ def compress(
     ] = 0,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
-    encoder_precision: Annotated[Precision, typer.Option(help=ENCODER_PRECISION)] = Precision.fp32,
+    encoder_precision: Annotated[Precision, typer.Option(help=ENCODER_PRECISION)] = Precision.auto,
     scale: Annotated[bool, typer.Option("--scale/--no-scale", help=SCALE)] = True,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=VERIFY)] = None,
     metadata: Annotated[
@@ -108,6 +116,7 @@ def decompress(
     ] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
+    precision: Annotated[Precision, typer.Option(help=PRECISION)] = Precision.auto,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
@@ -118,7 +127,7 @@ def decompress(
     from rdeic.cli import coding
 
     wanted = None if kind is None else kind.value
-    place = coding.Place(device, compile)
+    place = coding.Place(device, compile, precision=precision.value)
     run = coding.RunOptions(force, preserve_times, jobs, threads)
     options = coding.DecompressOptions(out, detail, steps, wanted, model, place, max_pixels, run)
     coding.decompress(inputs, options)
