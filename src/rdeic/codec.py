@@ -74,9 +74,9 @@ def load(
     second, False never.
 
     `encoder_precision` is what compressing computes in up to y, and `precision` what restoring does after y_hat:
-    "fp32", "bf16" or "fp16". "auto" is bf16 for mini on a CPU that multiplies it (AVX-512 BF16, AMX, SVE BF16); elsewhere
-    fp32, but on a GPU restoring is in the precision of the weights as they are stored. The first makes other files,
-    the second pictures that differ where nobody sees it; what a file decodes to before restoring is exact always.
+    "fp32", "bf16" or "fp16". "auto" is bf16 for mini on a CPU that multiplies it (AVX-512 BF16, AMX, SVE BF16);
+    elsewhere fp32, but on a GPU restoring is in the precision of the weights as they are stored. The first makes other
+    files, the second pictures that differ where nobody sees it; what a file decodes to before restoring is exact.
 
     Raises ConfigError if there is no such model or precision.
     """

@@ -25,7 +25,8 @@ from rdeic.pictures.render import Picture as Picture
 Source: TypeAlias = "str | Path | bytes | Image.Image | Picture"
 
 FORMATS = ("png", "jpg", "webp")
-_PNG_LEVEL = 4  # 2.5 times as quick as 6, zlib's own choice, and 0.1% larger, over restored pictures of the Kodak set
+# 2.5 times as quick as 6, zlib's own choice, and 0.1% larger, over restored pictures of the Kodak set
+_PNG_LEVEL = 4
 
 
 def read(source: Source, max_pixels: int = MAX_PIXELS, background: str | None = None) -> Picture:

@@ -18,8 +18,8 @@ VERIFY = (
 
 
 ENCODER_PRECISION = (
-    "What is computed in up to the bits; each makes other files, which decode as exactly. Default, auto: bf16 for mini on "
-    "a CPU that has instructions for it, fp32 elsewhere."
+    "What is computed in up to the bits; each makes other files, which decode as exactly. Default, auto: bf16 for mini "
+    "on a CPU that has instructions for it, fp32 elsewhere."
 )
 PRECISION = (
     "What is computed in after the bits; pictures differ where nobody sees it. Default, auto: bf16 for mini on a "
