@@ -182,8 +182,8 @@ class Rdeic(nn.Module):
         for layer in autoencoder.encoder.feature_layers():
             layer.to(analysis)
         compression.g_a.to(_wide(analysis))
-        for part in (compression.g_s, compression.to_latent):
-            part.to(_wide(dtype))
+        for last in (compression.g_s, compression.to_latent):
+            last.to(_wide(dtype))
         for encoder in (self.unet.encoder, self.control.encoder):
             encoder.time_embed.float()
         return self
