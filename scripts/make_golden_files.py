@@ -179,7 +179,8 @@ def main() -> None:
         codecs = {}
         for name in SPECS:
             write_spec(name)
-            codecs[name] = rdeic.load(golden_set.make_model(name, Path(scratch)), "cpu")
+            folder = golden_set.make_model(name, Path(scratch))
+            codecs[name] = rdeic.load(folder, "cpu", encoder_precision="fp32", precision="fp32")
         add_golden(codecs, known)
         add_refused(known)
     golden_set.write(known)

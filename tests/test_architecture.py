@@ -36,6 +36,7 @@ LAYERS = {
     "rdeic.limits": 1,
     "rdeic.devices": 1,
     "rdeic.payload": 1,
+    "rdeic.precision": 1,
     "rdeic.pictures": 1,
     "rdeic.rate": 1,
     "rdeic.registry": 1,

@@ -30,7 +30,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def codecs(folders: dict[str, Path]) -> dict[str, rdeic.Codec]:
-    return {name: rdeic.load(folder, "cpu") for name, folder in folders.items()}
+    return {
+        name: rdeic.load(folder, "cpu", encoder_precision="fp32", precision="fp32")
+        for name, folder in folders.items()
+    }
 
 
 def blob_of(entry: Golden | Refused) -> bytes:

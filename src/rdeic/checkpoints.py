@@ -42,12 +42,12 @@ def load_model(
     device: torch.device | str,
     sibling: Rdeic | None = None,
     precision: torch.dtype | None = None,
-    analysis: torch.dtype = torch.float32,
+    analysis: torch.dtype | None = None,
 ) -> tuple[Rdeic, bytes]:
     """The model in `folder`, ready to code, and its fingerprint.
 
     `precision` and `analysis` are those of `Rdeic.set_precision`; None means as the weights are stored, but float32 on
-    the CPU. `sibling` is another rate of the same model on the same device: what lies outside
+    the CPU and for `analysis`. `sibling` is another rate of the same model on the same device: what lies outside
     `folder` is shared with it, and so is its precision.
 
     Raises ConfigError for a folder that is no model, CheckpointError for weights that do not fit its configuration.
@@ -57,7 +57,7 @@ def load_model(
     elif precision is None:
         precision = torch.float32 if torch.device(device).type == "cpu" else stored_precision(folder)
     with torch.device("meta"):
-        model = Rdeic(registry.describe(folder).config).set_precision(precision, analysis)
+        model = Rdeic(registry.describe(folder).config).set_precision(precision, analysis or torch.float32)
     expected = model.state_dict()
     state: dict[str, Tensor] = {}
     for path in registry.weight_files(folder):

@@ -35,6 +35,7 @@ from rdeic import (
     sources,
     verification,
 )
+from rdeic import precision as precisions
 from rdeic.arguments import PathLike
 from rdeic.config import ModelConfig
 from rdeic.container import Header, Section
@@ -53,39 +54,61 @@ if TYPE_CHECKING:
     from rdeic.model import Rdeic
 
 DEFAULT_MODEL = "mini"
-PRECISIONS = ("fp32", "bf16", "fp16")  # of E
 MAX_DETAIL = 10.0
 _MAX_SEED = 2**32 - 1
 _SEARCH = 8  # trials of it
+
+
+class Settings(NamedTuple):
+    """Where and how a model computes; `load` says what each is, and checks it."""
+
+    device: str | None = None
+    compile: bool | None = None
+    encoder_precision: str = precisions.AUTO
+    precision: str = precisions.AUTO
+    max_memory: int | None = None  # bytes
+
+
+DEFAULTS = Settings()
 
 
 def load(
     model: PathLike = DEFAULT_MODEL,
     device: str | torch.device | None = None,
     compile: bool | None = None,
-    encoder_precision: str = "fp32",
+    encoder_precision: str = precisions.AUTO,
+    precision: str = precisions.AUTO,
     max_memory: int | str | None = None,
 ) -> Codec:
     """A codec for an installed model's name or a model folder; its weights are read when first needed.
 
     `device` is a torch device such as "cpu" or "cuda:1"; None means the first GPU, or else the CPU. `compile` is when a
     GPU records its work for a size of pictures, to repeat it faster: True with the first such picture, None with the
-    second, False never. `encoder_precision` of E is "fp32", or "bf16" or "fp16", quicker on a GPU: other files, which
-    decode as exactly. `max_memory`, in bytes or as "2GB" or "800MiB", is what this process may occupy in all (on a GPU:
-    what the networks may take there); None: what is free when a picture comes. Large pictures run in tiles, in smaller
-    ones where memory is short, and are an ImageError where even those are too large. Raises ConfigError if there is no
-    such model or precision, and for an amount that makes no sense.
+    second, False never.
+
+    `encoder_precision` is what compressing computes in up to y, and `precision` what restoring does after y_hat:
+    "fp32", "bf16" or "fp16". "auto" is bf16 for mini on a CPU that multiplies it (AVX-512 BF16, AMX, SVE BF16);
+    elsewhere fp32, but on a GPU restoring is in the precision of the weights as they are stored. The first makes other
+    files, the second pictures that differ where nobody sees it; what a file decodes to before restoring is exact.
+
+    `max_memory`, in bytes or as "2GB" or "800MiB", is what this process may occupy in all (on a GPU: what the networks
+    may take there); None: what is free when a picture comes. Large pictures run in tiles, in smaller ones where memory
+    is short, and are an ImageError where even those are too large.
+
+    Raises ConfigError if there is no such model or precision, and for an amount that makes no sense.
     """
-    found = registry.find(arguments.path(model, ConfigError))
-    return Codec(found, device, compile, encoder_precision, max_memory)
+    folder = registry.find(arguments.path(model, ConfigError))
+    settings = Settings(
+        None if device is None else arguments.device(device),
+        None if compile is None else arguments.flag("compile", compile),
+        precisions.check(encoder_precision),
+        precisions.check(precision),
+        None if max_memory is None else arguments.byte_count("max_memory", max_memory),
+    )
+    return Codec(folder, settings)
 
 
-def load_for(
-    blob: Blob,
-    device: str | torch.device | None = None,
-    compile: bool | None = None,
-    max_memory: int | str | None = None,
-) -> Codec:
+def load_for(blob: Blob, settings: Settings = DEFAULTS) -> Codec:
     """A codec for the installed model that made an .rdeic file; see `load`.
 
     Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
@@ -93,7 +116,7 @@ def load_for(
     wanted = parse(blob, read_blob(blob), max_pixels=None).file.header.fingerprint
     for candidate in registry.installed():
         if wanted in map(registry.fingerprint, registry.rates(candidate.folder)):
-            return Codec(candidate.folder, device, compile, max_memory=max_memory)
+            return Codec(candidate.folder, settings)
     raise _mismatch(wanted)
 
 
@@ -103,22 +126,10 @@ class Codec:
     A pickled one loads its model again where it arrives; copies are the codec itself, which nothing changes.
     """
 
-    def __init__(
-        self,
-        folder: PathLike,
-        device: str | torch.device | None = None,
-        compile: bool | None = None,
-        encoder_precision: str = "fp32",
-        max_memory: int | str | None = None,
-    ) -> None:
+    def __init__(self, folder: PathLike, settings: Settings = DEFAULTS) -> None:
         """Of the model in `folder`; see `load`. Raises ConfigError if it holds none."""
-        if encoder_precision not in PRECISIONS:
-            raise ConfigError(f"precision {encoder_precision!r} is none of {', '.join(PRECISIONS)}")
         self._folder = Path(arguments.path(folder, ConfigError))
-        self._device_name = None if device is None else arguments.device(device)
-        self._compile = None if compile is None else arguments.flag("compile", compile)
-        self._encoder_precision = encoder_precision
-        self._max_memory = None if max_memory is None else arguments.byte_count("max_memory", max_memory)
+        self._settings = settings
         self.config: ModelConfig = registry.describe(self._folder).config
         self._rates = registry.rates(
             self._folder
@@ -127,8 +138,7 @@ class Codec:
         self._loaded: dict[int, Loaded] = {}  # by rate
 
     def __reduce__(self) -> tuple[Callable[..., Codec], tuple[Any, ...]]:
-        name = registry.lasting_name(self._folder)
-        return load, (name, self._device_name, self._compile, self._encoder_precision, self._max_memory)
+        return load, (registry.lasting_name(self._folder), *self._settings)
 
     def __copy__(self) -> Codec:
         return self
@@ -211,7 +221,7 @@ class Codec:
         """Where the networks run. Raises ConfigError if it cannot be used."""
         from rdeic import devices
 
-        return devices.choose(self._device_name)
+        return devices.choose(self._settings.device)
 
     @property
     def remark(self) -> str:
@@ -248,7 +258,7 @@ class Codec:
 
     def _room(self) -> int | None:
         """Bytes that the networks may take for a picture; None: as many as they need."""
-        return self._max_memory if self._in_own_memory else memory.room(self._max_memory)
+        return self._settings.max_memory if self._in_own_memory else memory.room(self._settings.max_memory)
 
     def _enough_memory(self, width: int, height: int) -> contextlib.AbstractContextManager[None]:
         """Raises ImageError if memory runs out inside the `with` block."""
@@ -268,14 +278,17 @@ class Codec:
         from rdeic.checkpoints import load_model
 
         sibling = next((loaded.model for loaded in self._loaded.values()), None)
+        # Stable Diffusion's networks, in bfloat16, are further from float32 than mini's (docs/performance.md).
+        measured = not self.config.unet.context_channels
+        automatic = precisions.automatic(self.device, precisions.capabilities()) if measured else None
+        analysis = precisions.asked(self._settings.encoder_precision) or automatic
+        restoring = precisions.asked(self._settings.precision) or automatic
         with devices.enough_for_weights(self.device, self.config.name):
-            model, fingerprint = load_model(
-                self._rates[rate], self.device, sibling, analysis=_torch_dtype(self._encoder_precision)
-            )
-        if self._in_own_memory and self._compile is not False:
+            model, fingerprint = load_model(self._rates[rate], self.device, sibling, restoring, analysis)
+        if self._in_own_memory and self._settings.compile is not False:
             from rdeic.nn.graphs import CudaGraphs
 
-            model.use_graphs(CudaGraphs(), at_once=bool(self._compile))
+            model.use_graphs(CudaGraphs(), at_once=bool(self._settings.compile))
         return Loaded(model, fingerprint)
 
     def _load_for(self, wanted: bytes) -> Rdeic:
@@ -345,7 +358,7 @@ def _restore(model: Rdeic, header: Header, coded: CodedLatent, way: _Way) -> Ima
     except OverflowError as error:
         raise ImageError(
             f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
-            "try --device cpu, or import it again with --precision fp32"
+            "restore it with --precision fp32"
         ) from error
 
 
@@ -358,12 +371,6 @@ def noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
     generator = torch.Generator("cpu").manual_seed(seed)
     while True:
         yield to_device(torch.randn(like.shape, generator=generator, dtype=torch.float32).numpy(), like)
-
-
-def _torch_dtype(precision: str) -> torch.dtype:
-    import torch
-
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> ModelMismatchError:

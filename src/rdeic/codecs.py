@@ -7,18 +7,16 @@ import threading
 from collections.abc import Callable
 
 from rdeic import forks, registry
-from rdeic.codec import DEFAULT_MODEL, Codec, load, load_for
+from rdeic.codec import DEFAULT_MODEL, DEFAULTS, Codec, Settings, load, load_for
 from rdeic.info import inspect
 
 
 class Codecs:
     """Each model is loaded once, whichever files ask for it. Threads may share it."""
 
-    def __init__(
-        self, device: str | None = None, compile: bool | None = None, max_memory: int | str | None = None
-    ) -> None:
-        """Where and how they compute; see `codec.load`."""
-        self._device, self._compile, self._max_memory = device, compile, max_memory
+    def __init__(self, settings: Settings = DEFAULTS) -> None:
+        """Of all of them."""
+        self._settings = settings
         self._known: dict[str, Codec] = {}  # by fingerprint
         self._finding = threading.Lock()
 
@@ -27,14 +25,14 @@ class Codecs:
 
         Raises FileFormatError if it is none, ModelMismatchError if no installed model made it.
         """
-        return self._find(inspect(blob).fingerprint, lambda: load_for(blob, self._device, self._compile, self._max_memory))
+        return self._find(inspect(blob).fingerprint, lambda: load_for(blob, self._settings))
 
     @functools.cached_property
     def default(self) -> Codec:
         """That of the model which comes with the package."""
         lowest = registry.rates(registry.find(DEFAULT_MODEL))[0]
         made = registry.fingerprint(lowest).hex()
-        return self._find(made, lambda: load(DEFAULT_MODEL, self._device, self._compile, max_memory=self._max_memory))
+        return self._find(made, lambda: load(DEFAULT_MODEL, *self._settings))
 
     def _find(self, fingerprint: str, make: Callable[[], Codec]) -> Codec:
         # As coding, so that a fork waits until the lock is free: a child would find it closed for ever.

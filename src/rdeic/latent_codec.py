@@ -77,7 +77,8 @@ class EntropyModel(nn.Module):
         than the networks, if that holds its values.
         """
         bands = _bands(hyper, rows, self.codebook.entries.dtype)
-        board = bands[0].board if len(bands) == 1 else checkerboard(*hyper.shape[2:], hyper.device)
+        height, width = hyper.shape[2:]
+        board = bands[0].board if len(bands) == 1 else checkerboard(height, width, hyper.device)
         decoded: list[Tensor] = []
         first = 0
         for number, (count, context) in enumerate(zip(self.slices, self.context, strict=True)):

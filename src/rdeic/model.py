@@ -64,15 +64,22 @@ class Compression(nn.Module):
         self.log_gain = QualityTable(c.y_channels, -1.0, 1.0, levels) if levels else None
         self.guide_quality = QualityTable(c.y_channels, 0.0, 0.0, levels) if levels else None
 
+    def analyse(self, feature: Tensor) -> Tensor:
+        """f (B, C, h, w) -> y (B, M, h/2, w/2) in the precision of f, whatever that of g_a is."""
+        own = next(self.g_a.parameters()).dtype
+        if own == torch.float32:  # autocast chooses by itself
+            return self.g_a(feature)
+        return self.g_a(feature.to(own)).to(feature.dtype)
+
     def scale_y(self, y: Tensor, quality: Tensor) -> Tensor:
         """Per-quality gain of y, geometrically interpolated: a larger gain is a finer quantiser."""
         return y if self.log_gain is None else y * self.log_gain(quality).exp()
 
     def features(self, y_hat: Tensor, quality: Tensor) -> CompressedFeatures:
-        """Scaled y_hat (B, M, h, w) -> guide and z_c at twice the resolution."""
+        """Scaled y_hat (B, M, h, w) -> guide and z_c at twice the resolution, in the precision of g_s."""
         if self.log_gain is not None and self.guide_quality is not None:
             y_hat = y_hat * (-self.log_gain(quality)).exp() + self.guide_quality(quality)
-        guide = self.g_s(y_hat)
+        guide = self.g_s(y_hat.to(self.to_latent.weight.dtype))
         return CompressedFeatures(z_c=self.to_latent(guide), guide=guide)
 
     def forward(self, feature: Tensor, quality: Tensor, noise: Tensor | None) -> Compressed:
@@ -81,7 +88,7 @@ class Compression(nn.Module):
         The rate is that of y + `noise` (uniform in +-1/2, shaped like y), or of y_hat when noise is None; the
         context always sees the rounded values.
         """
-        y = self.scale_y(self.g_a(feature), quality).float()
+        y = self.scale_y(self.analyse(feature), quality).float()
         hyper = self.h_a(y)
         match = self.entropy.codebook(hyper)
         y_hat, params = quantise_all(self.entropy, y, self.entropy.hyper(match.z_q, quality))
@@ -93,6 +100,11 @@ def control_network(config: ModelConfig, unet: UNet) -> ControlNetwork:
     """A fresh one, which changes nothing yet. Of `unet` only the widths matter."""
     guided = config.autoencoder.latent_channels + config.compression.width
     return ControlNetwork(config.control, config.unet, unet, guided)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """`dtype`, unless its range is less than float32's."""
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 class Rdeic(nn.Module):
@@ -175,12 +187,17 @@ class Rdeic(nn.Module):
         derived from those weights. So do the time embedding and all arithmetic of the sampler. Norms and attention
         sum up in float32 by themselves. E up to its feature may be in another precision, `analysis`: it chooses y,
         and with it another file, but whatever y it chooses comes back exactly.
+
+        g_a and g_s, which have no norms, follow in bfloat16, which has the range of float32, and not in float16.
         """
-        autoencoder = self.autoencoder
+        autoencoder, compression = self.autoencoder, self.compression
         for part in (self.unet, self.control, autoencoder.post_quant_conv, autoencoder.decoder):
             part.to(dtype)
         for layer in autoencoder.encoder.feature_layers():
             layer.to(analysis)
+        compression.g_a.to(_wide(analysis))
+        for last in (compression.g_s, compression.to_latent):
+            last.to(_wide(dtype))
         for encoder in (self.unet.encoder, self.control.encoder):
             encoder.time_embed.float()
         return self
@@ -201,7 +218,7 @@ class Rdeic(nn.Module):
     def analyse(self, x: Tensor) -> Tensor:
         """(1, 3, H, W) in [-1, 1], sides multiples of the hyper stride -> y (1, M, H/16, W/16), before any gain."""
         run = self._runner("analyse", x.shape, x.dtype, pixels=self._pixels(x, 1))
-        return run(lambda x: self.compression.g_a(self.autoencoder.feature(x)), x)
+        return run(lambda x: self.compression.analyse(self.autoencoder.feature(x)), x)
 
     def encode(self, y: Tensor, quality: int) -> CodedLatent:
         """y from `analyse`, quality byte 0..255 -> hyper indices and y stream."""
@@ -237,7 +254,8 @@ class Rdeic(nn.Module):
         run = self._runner(
             "features", y_hat.shape, y_hat.dtype, pixels=self._pixels(y_hat, self.config.y_stride)
         )
-        return CompressedFeatures(*run(self.compression.features, y_hat, level))
+        z_c, guide = run(self.compression.features, y_hat, level)
+        return CompressedFeatures(z_c.to(level.dtype), guide)
 
     def decode_y_hat(self, coded: CodedLatent, quality: int) -> Tensor:
         """The exact part of `decode`: (1, M, H/16, W/16) float64, bit for bit the encoder's."""
@@ -364,7 +382,7 @@ class Rdeic(nn.Module):
         return self._exact[0]
 
     def level(self, quality: int) -> Tensor:
-        weight = self.compression.to_latent.weight
+        weight = next(self.compression.h_a.parameters())  # makes bits, so that nobody makes it less precise
         return torch.full((1,), quality / QUALITY_STEPS, device=weight.device, dtype=weight.dtype)
 
     def _exact_level(self, quality: int) -> Tensor:

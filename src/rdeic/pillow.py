@@ -25,7 +25,7 @@ from PIL import (
 from PIL.ExifTags import Base
 
 from rdeic import container, exif, images, info, marks
-from rdeic.codec import Codec
+from rdeic.codec import Codec, Settings
 from rdeic.codecs import Codecs
 from rdeic.errors import ConfigError, FileFormatError, RdeicError
 from rdeic.metadata import Metadata
@@ -106,7 +106,7 @@ def register(device: str | None = None) -> None:
     """
     if device is None and FORMAT in Image.OPEN:
         return
-    codecs = Codecs(device)
+    codecs = Codecs(Settings(device))
 
     def opened(stream: IO[bytes], name: str | bytes) -> RdeicImageFile:
         image = RdeicImageFile(stream, name)

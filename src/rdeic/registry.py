@@ -7,6 +7,7 @@ of several rates, in folders of their own that `rates.json` lists; these share f
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -137,11 +138,19 @@ def fingerprint(folder: Path) -> bytes:
     listed = index(folder)
     if listed is not None:
         return listed.fingerprint
+    path = folder / WEIGHTS_FILE
     try:
-        with (folder / WEIGHTS_FILE).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()[:FINGERPRINT_BYTES]
+        status = path.stat()
+        return _digest(path.resolve(), (status.st_ino, status.st_size, status.st_mtime_ns))
     except OSError as error:
-        raise ConfigError(f"{folder / WEIGHTS_FILE}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, state: tuple[int, int, int]) -> bytes:
+    """Of a file, read once for each `state` of it: restoring one picture asks twice."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()[:FINGERPRINT_BYTES]
 
 
 def describe(folder: Path) -> Installed:

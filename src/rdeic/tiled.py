@@ -66,7 +66,8 @@ def analyse(model: Rdeic, picture: Picture, tiling: Tiling) -> Tensor:
     overview = Overview(torch.from_numpy(thin).permute(2, 0, 1)[None].float(), UNIT // _THINNED)
     known = _moments(networks, overview, tiling.sample, y_of)
     example = torch.zeros(1, 3, UNIT, UNIT, device=device)
-    seen = reach(networks, example, lambda both, x: both[1](both[0](x)))
+    own = next(model.compression.g_a.parameters()).dtype
+    seen = reach(networks, example, lambda both, x: both[1](both[0](x).to(own)))
     y = torch.empty(1, model.config.compression.y_channels, height // stride, width // stride, device=device)
     for rows, columns in grid(height, width, tiling.side, _halo(seen, stride, tiling)):
         with moments.given(known):
@@ -113,8 +114,9 @@ def denoise(model: Rdeic, y_hat: Tensor, level: Tensor, how: Restoring, tiling: 
     def features(cut: Cut) -> CompressedFeatures:
         tile_of = [_around(span, seen, length) for span, length in zip(cut, (height, width), strict=True)]
         (rows, inner_rows), (columns, inner_columns) = tile_of
-        found = model.compression.features(_part(y_hat, (rows, columns), y_stride), level)
-        return CompressedFeatures(*(_part(one, (inner_rows, inner_columns), stride) for one in found))
+        z_c, guide = model.compression.features(_part(y_hat, (rows, columns), y_stride), level)
+        inner = (inner_rows, inner_columns)
+        return CompressedFeatures(_part(z_c, inner, stride).to(y_hat), _part(guide, inner, stride))
 
     def z0_of(cuts: Sequence[Cut]) -> Tensor:
         parts = [features(cut) for cut in cuts]

@@ -16,6 +16,7 @@ from rdeic.cli.console import fail, remarks
 from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
+from rdeic.codec import Settings
 from rdeic.codecs import Codecs
 from rdeic.errors import ConfigError, RdeicError
 
@@ -40,15 +41,6 @@ class Keep(NamedTuple):
     location: bool  # together with the rest
 
 
-class Place(NamedTuple):
-    """Where and how to compute, as `codec.load` takes it."""
-
-    device: str | None
-    compile: bool | None
-    encoder_precision: str = "fp32"
-    max_memory: int | None = None  # bytes
-
-
 class RunOptions(NamedTuple):
     """How a command does its work, whatever its direction."""
 
@@ -64,7 +56,7 @@ class CompressOptions(NamedTuple):
     out: str | None
     goal: Goal
     model: str
-    place: Place
+    place: Settings
     verify: bool | None
     background: str | None
     keep: Keep
@@ -80,7 +72,7 @@ class DecompressOptions(NamedTuple):
     steps: int | None
     kind: str | None
     model: str | None
-    place: Place
+    place: Settings
     max_pixels: int
     run: RunOptions
 
@@ -165,7 +157,7 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     outputs.check(inputs, target, (*_KINDS, own) if own and options.kind else tuple(_KINDS))
     chosen = None if options.model is None else codec.load(options.model, *options.place)
     remark = remarks()
-    known = Codecs(options.place.device, options.place.compile, options.place.max_memory)
+    known = Codecs(options.place)
 
     def work(source: Source) -> tuple[bytes, str]:
         coder = chosen or known.for_file(source.data)

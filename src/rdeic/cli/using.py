@@ -20,7 +20,14 @@ VERIFY = (
 )
 
 
-ENCODER_PRECISION = "Half precision is quicker on a GPU and makes other files, which decode as exactly."
+ENCODER_PRECISION = (
+    "What is computed in up to the bits; each makes other files, which decode as exactly. Default, auto: bf16 for mini "
+    "on a CPU that has instructions for it, fp32 elsewhere."
+)
+PRECISION = (
+    "What is computed in after the bits; pictures differ where nobody sees it. Default, auto: bf16 for mini on a "
+    "CPU that has instructions for it, else fp32 on a CPU and that of the stored weights on a GPU."
+)
 SCALE = (
     "Whether --bpp and --bytes may store the picture smaller, where that looks better or nothing else is small enough; "
     "it is restored at its own size. --no-scale refuses instead."
@@ -35,8 +42,9 @@ def _memory(text: str) -> int:
 
 
 class Precision(enum.StrEnum):
-    """That E can compute in."""
+    """What networks can compute in."""
 
+    auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
@@ -76,7 +84,7 @@ def compress(
     ] = 0,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
-    encoder_precision: Annotated[Precision, typer.Option(help=ENCODER_PRECISION)] = Precision.fp32,
+    encoder_precision: Annotated[Precision, typer.Option(help=ENCODER_PRECISION)] = Precision.auto,
     scale: Annotated[bool, typer.Option("--scale/--no-scale", help=SCALE)] = True,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=VERIFY)] = None,
     metadata: Annotated[
@@ -99,9 +107,10 @@ def compress(
     if sum(goal is not None for goal in (quality, bpp, max_bytes)) > 1:
         raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
     from rdeic.cli import coding
+    from rdeic.codec import Settings
 
     goal, keep = coding.Goal(quality, bpp, max_bytes, seed, scale), coding.Keep(metadata, location)
-    place = coding.Place(device, compile, encoder_precision.value, max_memory)
+    place = Settings(device, compile, encoder_precision.value, max_memory=max_memory)
     run = coding.RunOptions(force, preserve_times, jobs, threads)
     options = coding.CompressOptions(out, goal, model, place, verify, background, keep, max_pixels, run)
     coding.compress(inputs, options)
@@ -133,6 +142,7 @@ def decompress(
     ] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
+    precision: Annotated[Precision, typer.Option(help=PRECISION)] = Precision.auto,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
     max_memory: Annotated[int | None, typer.Option(parser=_memory, metavar="SIZE", help=MAX_MEMORY)] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
@@ -142,9 +152,10 @@ def decompress(
 ) -> None:
     """Restore pictures: photo.rdeic => photo.png."""
     from rdeic.cli import coding
+    from rdeic.codec import Settings
 
     wanted = None if kind is None else kind.value
-    place = coding.Place(device, compile, max_memory=max_memory)
+    place = Settings(device, compile, precision=precision.value, max_memory=max_memory)
     run = coding.RunOptions(force, preserve_times, jobs, threads)
     options = coding.DecompressOptions(out, detail, steps, wanted, model, place, max_pixels, run)
     coding.decompress(inputs, options)

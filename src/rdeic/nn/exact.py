@@ -48,13 +48,18 @@ def gelu_table() -> tuple[int, ...]:
     return tuple(round(v) for v in exact)
 
 
+@functools.cache
+def _gelu_values() -> Tensor:
+    """`gelu_table` as activations, shared by all that are on the CPU: nothing writes to it."""
+    return torch.tensor(gelu_table(), dtype=torch.float64) * 2.0**-ACTIVATION_BITS
+
+
 class ExactGELU(nn.Module):
     table: Tensor
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
-        steps = torch.tensor(gelu_table(), dtype=torch.float64, device=device)
-        self.register_buffer("table", steps * 2.0**-ACTIVATION_BITS, persistent=False)
+        self.register_buffer("table", _gelu_values().to(device), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         position = x.abs().mul_(2.0**ACTIVATION_BITS).clamp_(max=GELU_RANGE << ACTIVATION_BITS)

@@ -76,7 +76,9 @@ class LocalEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> the feature before `conv_out`, (B, C, H/s, W/s)."""
-        return self.layers(F.pixel_unshuffle(x, 2))
+        own = next(self.layers.parameters()).dtype
+        h: Tensor = self.layers(F.pixel_unshuffle(x.to(own), 2))
+        return h if own == x.dtype else h.to(x.dtype)  # autocast chooses by itself
 
     def feature_layers(self) -> list[nn.Module]:
         """What `forward` runs through."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdeic import container, images, registry
-from rdeic.codec import Codec
+from rdeic.codec import Codec, Settings
 from rdeic.entropy import tables
 from rdeic.errors import ConfigError
 from rdeic.evaluation.codecs.own import model_name
@@ -56,7 +56,7 @@ class Subject(Codec):
     def __init__(self, model: str, device: str | None = None) -> None:
         """An installed model's name or a model folder. Raises ConfigError if there is no such model."""
         folder = registry.find(model)
-        super().__init__(folder, device, compile=False)  # a graph has no inside to look into
+        super().__init__(folder, Settings(device, compile=False))  # a graph has no inside to look into
         self.name = model_name(folder)
 
     def make(self, picture: Picture, quality: float) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 import rdeic
 from rdeic import registry
-from rdeic.codec import Codec
+from rdeic.codec import Codec, Settings
 from rdeic.errors import ConfigError
 from rdeic.images import Picture
 
@@ -56,7 +56,7 @@ class OwnCodec:
 
     @cached_property
     def _codec(self) -> Codec:
-        return Codec(self.folder, self.device)
+        return Codec(self.folder, Settings(self.device))
 
 
 def create(model: str, settings: tuple[str, ...], device: str | None, timeout: float) -> OwnCodec:
