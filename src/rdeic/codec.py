@@ -111,6 +111,7 @@ class Codec:
             self._folder
         )  # lowest first; a model of continuous quality is a single one
         self._loading = threading.Lock()
+        self._turn = threading.Lock()  # of the large networks, on a device with memory of its own
         self._loaded: dict[int, Loaded] = {}  # by rate
 
     def __reduce__(self) -> tuple[Callable[..., Codec], tuple[str, str | None, bool | None, str]]:
@@ -158,7 +159,7 @@ class Codec:
         # Outside of `coding`: a read may take for ever, of a pipe for instance.
         picture = images.read(sources.picture(image), arguments.whole("max_pixels", max_pixels, 1))
         with forks.coding(), self._enough_memory(picture.shape[1], picture.shape[0]):
-            rates = Rates(self.config, self._highest, self._load, self._in_own_memory)
+            rates = Rates(self.config, self._highest, self._load, self._in_own_memory, self._taking_turns())
             encoder = Encoder(picture, rates, stamp)
             blob = encoder.meet(goal)
             if self._verifies_cheaply(len(encoder.trials)) if checked is None else checked:
@@ -207,6 +208,13 @@ class Codec:
 
         return devices.remark(self.device)
 
+    def memory_for(self, width: int, height: int) -> int:
+        """Bytes of this machine's memory that a picture takes, about; 0 where the networks have memory of their own.
+
+        Raises ConfigError as `device`.
+        """
+        return 0 if self._in_own_memory else limits.likely_bytes(width, height, self.config)
+
     def made(self, fingerprint: str) -> bool:
         """Whether files with that fingerprint (hex) are of this model, at one of its rates. Raises ConfigError."""
         return fingerprint in (registry.fingerprint(folder).hex() for folder in self._rates)
@@ -220,7 +228,8 @@ class Codec:
         if not self._in_own_memory:
             limits.check_memory(*header.coded, self.config)
         with self._enough_memory(header.width, header.height):
-            picture = _restore(model, header, coded, detail, header.steps if steps is None else steps)
+            steps = header.steps if steps is None else steps
+            picture = _restore(model, header, coded, detail, steps, self._taking_turns())
             return scaling.enlarge(picture, Size(header.width, header.height))
 
     @property
@@ -232,6 +241,13 @@ class Codec:
     def _in_own_memory(self) -> bool:
         """Whether the networks' memory is a GPU's: never is a process killed for it."""
         return self.device.type == "cuda"
+
+    def _taking_turns(self) -> contextlib.AbstractContextManager[object]:
+        """Holds for one picture at a time where the device computes one after the other anyway.
+
+        So several threads need no more of its memory than one does, while their pictures are read, written and coded.
+        """
+        return contextlib.nullcontext() if self.device.type == "cpu" else self._turn
 
     def _enough_memory(self, width: int, height: int) -> contextlib.AbstractContextManager[None]:
         """Raises ImageError if memory runs out inside the `with` block."""
@@ -303,20 +319,29 @@ def _goal(quality: Any, bpp: Any, max_bytes: Any, scale: Any) -> Goal:
     )
 
 
-def _restore(model: Rdeic, header: Header, coded: CodedLatent, detail: float, steps: int) -> Image.Image:
+def _restore(
+    model: Rdeic,
+    header: Header,
+    coded: CodedLatent,
+    detail: float,
+    steps: int,
+    turn: contextlib.AbstractContextManager[object],
+) -> Image.Image:
     import torch
 
     with torch.inference_mode():
         features = model.decode(coded, header.quality)
-        x = model.restore(features, noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
-        if not x.isfinite().all():
-            raise ImageError(
-                f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
-                "try --device cpu, or import it again with --precision fp32"
-            )
-        x = x[0, :, : header.coded.height, : header.coded.width]
-        pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)  # (3, coded height, width)
-        return Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy()))
+        with turn:
+            x = model.restore(features, noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
+            if not x.isfinite().all():
+                raise ImageError(
+                    f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
+                    "try --device cpu, or import it again with --precision fp32"
+                )
+            x = x[0, :, : header.coded.height, : header.coded.width]
+            pixels = ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            pixels = pixels.permute(1, 2, 0).cpu()  # (coded height, width, 3)
+        return Image.fromarray(np.ascontiguousarray(pixels.numpy()))
 
 
 def noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:

@@ -14,6 +14,7 @@ _LIVE = 4  # tensors of D's finest level that exist at the same time, at the lea
 _FLOAT_BYTES = 4
 # torch has an error class of its own for few allocators; the others raise RuntimeError like anything else.
 _EXHAUSTED = re.compile("DefaultCPUAllocator|out of memory|ALLOC_FAILED")
+_MEMINFO, _AVAILABLE = Path("/proc/meminfo"), re.compile(r"^MemAvailable:\s*(\d+) kB$", re.MULTILINE)
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -48,6 +49,23 @@ def exhausted(error: Exception) -> bool:
 
 def _least_bytes(width: int, height: int, config: ModelConfig) -> int:
     return width * height * config.autoencoder.values_per_pixel * _FLOAT_BYTES * _LIVE
+
+
+def likely_bytes(width: int, height: int, config: ModelConfig) -> int:
+    """What coding a picture of this size takes on this machine, about: half as much again as the least."""
+    return _least_bytes(width, height, config) * 3 // 2
+
+
+def free_bytes() -> int | None:
+    """What this machine, or the container, has left; half of all where it tells no more, None where not even that."""
+    there = _physical_bytes()
+    if there is None:
+        return None
+    try:
+        found = _AVAILABLE.search(_MEMINFO.read_text(encoding="ascii"))
+    except OSError:
+        found = None
+    return min(int(found[1]) * 1024, there) if found else there // 2
 
 
 def _physical_bytes() -> int | None:

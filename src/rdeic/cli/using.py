@@ -73,7 +73,7 @@ def compress(
         str | None, typer.Option(metavar="COLOUR", help="Put behind transparent pixels: white, #rrggbb, ...")
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = None,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
     preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
@@ -109,7 +109,7 @@ def decompress(
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
     compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
     max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = 1,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = None,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
     preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
