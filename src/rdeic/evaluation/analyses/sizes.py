@@ -188,9 +188,10 @@ def plot(path: Path, rows: Sequence[SizeCosts]) -> None:
         Line("compress", x, [row.compress.peak_bytes / 1e9 for row in rows]),
         Line("restore", x, [row.restore.peak_bytes / 1e9 for row in rows]),
     ]
+    ticks = [float(f"{one:.2g}") for one in x]
     panels = [
-        Panel("seconds per megapixel", "megapixels", seconds, x),
-        Panel("peak memory, GB", "megapixels", memory, x),
+        Panel("seconds per megapixel", "megapixels", seconds, ticks),
+        Panel("peak memory, GB", "megapixels", memory, ticks),
     ]
     drawing.curves(path, panels, columns=2)
 
