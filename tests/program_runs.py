@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ from rdeic import cli, images
 class Outcome(NamedTuple):
     code: int
     out: bytes
-    err: str
+    err: str  # without the pace
+    pace: str = ""  # that line, if there was one
 
     @property
     def failures(self) -> list[str]:
@@ -24,6 +26,15 @@ class Outcome(NamedTuple):
 
 
 Program = Callable[..., Outcome]
+PACE = re.compile(
+    r"^(\d+) pictures of [0-9.]+ megapixels in [0-9.]+ s: [0-9.]+ pictures and [0-9.]+ megapixels a second\n",
+    re.MULTILINE,
+)
+
+
+def without_pace(err: str) -> str:
+    """What a batch said, without the line whose figures no two runs share."""
+    return PACE.sub("", err)
 
 
 @pytest.fixture
@@ -41,7 +52,8 @@ def program(
         captured = capsysbinary.readouterr()
         err = captured.err.decode()
         assert "Traceback" not in err
-        return Outcome(exit_.value.code or 0, captured.out, err)
+        pace = PACE.search(err)
+        return Outcome(exit_.value.code or 0, captured.out, without_pace(err), pace[0] if pace else "")
 
     return run
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import rdeic
-from rdeic import cli, images
-from rdeic.evaluation.analyses import ablation
+from rdeic import cli, images, memory
+from rdeic.evaluation.analyses import ablation, times
 from rdeic.evaluation.types import Score
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +113,7 @@ def test_bench_on_pictures_as_json(
     bench: Callable[..., Outcome], photo: images.Picture, tmp_path: Path
 ) -> None:
     images.write(photo, tmp_path / "photo.png", "png")
-    found = json.loads(bench(tmp_path, "--steps", "2", "--json").out)
+    found = json.loads(bench(tmp_path, "--steps", "2", "--json", "-").out)
     (row,) = found["rows"]
     assert not found["generated_pictures"] and " cores" in found["machine"]
     assert (row["width"], row["height"], row["samples"], row["steps"]) == (130, 96, 3, 2)
@@ -125,6 +126,10 @@ def test_bench_on_pictures_as_json(
         (["--size", "0x5"], "--size 0x5: give WIDTHxHEIGHT"),
         (["none.png"], "none.png: cannot be read"),
         (["--size", "64x64", "--steps", "400"], "400 steps"),
+        (["--megapixels", "0.1,many"], "--megapixels 0.1,many: give numbers"),
+        (["--megapixels", "1000"], "--megapixels 1000: give numbers"),
+        (["--size", "64x64", "--plot", "plot.svg"], "--plot plot.svg: draws what sizes cost"),
+        (["--plot", "plot.gif"], "--plot plot.gif: use a name with .svg"),
         (["--model", "TINY"], "tiny: more than one model of this name"),
     ],
 )
@@ -134,6 +139,40 @@ def test_bench_says_what_is_wrong(
     done = bench(*(str(tiny_folder) if argument == "TINY" else argument for argument in arguments))
     assert (done.code, done.out) == (1, "")
     assert message in done.err and len(done.err.splitlines()) == 1
+
+
+def test_bench_measures_sizes_memory_cold_start_and_coder(
+    bench: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(memory, "free", lambda: 10**9)
+    found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
+    sizes = ("--size", "64x48", "--megapixels", "200,0.02", "--runs", "1", "--steps", "1")
+    done = bench(*sizes, "--json", found, "--plot", plot)
+    assert done.code == 0
+    assert done.err.startswith("rdeic: 200 megapixels: left out: ") and "there are 1.00 GB" in done.err
+    lines = done.out.splitlines()
+    (header,) = (i for i, line in enumerate(lines) if line.startswith("| megapixels |"))
+    assert lines[header + 2].split(" | ")[1] == "128x128" and not lines[header + 3]
+    assert "From the shell, 768x512 pixels: compress" in done.out and "million symbols a second" in done.out
+    told = json.loads(found.read_text(encoding="utf-8"))
+    for row in told["sizes"]:
+        for cost in (row["compress"], row["restore"]):
+            assert cost["per_megapixel"] == pytest.approx(
+                cost["seconds"] / row["width"] / row["height"] * 1e6
+            )
+            assert 50e6 < cost["peak_bytes"] < 2e9  # of Python with torch, in bytes
+    assert told["cold_start"]["decompress"] > 0 and told["range_coder"]["decode"] > 0
+    assert ElementTree.parse(plot).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_textures_are_the_same_everywhere_and_never_repeat() -> None:
+    texture = times.texture(1500, 600)
+    assert texture.shape == (600, 1500, 3) and np.array_equal(texture, times.texture(1500, 600))
+    assert np.array_equal(texture[:300, :700], times.texture(700, 300))
+    assert all(texture[..., channel].std() > 30 for channel in range(3))
+    for period in (512, 719, 1024):
+        assert (texture[:, :-period] != texture[:, period:]).mean() > 0.9
 
 
 def test_every_figure_by_one_command(tiny_folder: Path, photo: images.Picture, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ __all__ = ["program"]  # fixture
 
 KILOBYTE = 1 << 10
 ENOUGH = 1 << 20  # bytes of the largest tensor: for the tiny model and small pictures, not for large ones
+ALONE = ("--device", str(DEVICE), "--jobs", "1")  # other threads do not know the device
 OTHERWISE = "use --device cpu, or end other programs that use the device"
 
 
@@ -91,7 +92,7 @@ def test_a_run_says_once_that_the_device_has_no_float64(
     (album / "b.png").unlink()
     with second_device(float64=False):
         for arguments in (("compress", "album", "-o", "files"), ("decompress", "files", "-o", "restored")):
-            command = (*arguments, "--model", str(tiny_folder), "--device", str(DEVICE))
+            command = (*arguments, "--model", str(tiny_folder), *ALONE)
             done = program(*command)
             assert done.code == 0 and done.err == f"{line}2 done, 0 finished before, 0 failed\n"
             assert program(*command).err == "0 done, 2 finished before, 0 failed\n"
@@ -103,7 +104,7 @@ def test_a_run_says_once_that_the_device_has_no_float64(
 def test_a_picture_too_large_for_the_device_fails_alone(
     program: Program, album: Path, tiny_folder: Path
 ) -> None:
-    options = ("--model", str(tiny_folder), "--device", str(DEVICE))
+    options = ("--model", str(tiny_folder), *ALONE)
     said = f"not enough memory on {DEVICE} for a picture of 512x512; scale it down or cut it up, {OTHERWISE}"
     summary = "2 done, 0 finished before, 1 failed: "
     with second_device(largest=ENOUGH):
@@ -137,7 +138,7 @@ def test_what_a_picture_took_is_given_back_before_the_next(tiny_folder: Path, al
 def test_weights_too_large_for_the_device_end_the_run(
     program: Program, album: Path, tiny_folder: Path
 ) -> None:
-    command = ("compress", "album", "-o", "files", "--model", str(tiny_folder), "--device", str(DEVICE))
+    command = ("compress", "album", "-o", "files", "--model", str(tiny_folder), *ALONE)
     with second_device(largest=KILOBYTE):
         failed = program(*command)
     said = f"not enough memory on {DEVICE} for the weights of model tiny; choose a smaller model, {OTHERWISE}"

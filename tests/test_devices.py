@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -162,3 +163,40 @@ def test_files_decode_on_either_device_wherever_they_were_made(
 def test_files_decode_on_a_gpu_and_beside_it(shape: str, photo: images.Picture, tmp_path: Path) -> None:
     folder = str(save_random_model(SHAPES[shape], tmp_path / shape, seed=0))
     check_files(Subject(folder, "cpu"), Subject(folder, "cuda"), photo)
+
+
+# Several pictures at a time
+
+
+def test_networks_take_turns_while_bits_are_read_beside_them(
+    there: torch.device, tiny_folder: Path, photo: images.Picture
+) -> None:
+    """While E works for one picture, another's bits are read, but its denoising waits."""
+    codec = Subject(str(tiny_folder), str(there))
+    blob = codec.make(photo, 50)
+    model, wanted = codec.model_of(blob), codec.decompress(blob)
+    in_e, bits_read, denoising = threading.Event(), threading.Event(), threading.Event()
+    found: list[object] = []
+
+    def e_begins(*_: object) -> None:
+        in_e.set()
+        found.append(bits_read.wait(20))
+        found.append(denoising.wait(0.2))
+
+    def restore() -> None:
+        assert in_e.wait(20)
+        with second_device():
+            found.append(np.array_equal(codec.decompress(blob), wanted))
+
+    hooks = [
+        model.autoencoder.encoder.feature_layers()[0].register_forward_pre_hook(e_begins),
+        model.compression.g_s.register_forward_pre_hook(lambda *_: bits_read.set()),
+        model.control.register_forward_pre_hook(lambda *_: denoising.set()),
+    ]
+    restoring = threading.Thread(target=restore)
+    restoring.start()
+    assert codec.make(photo, 50) == blob
+    restoring.join(20)
+    for hook in hooks:
+        hook.remove()
+    assert found == [True, False, True]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 import typer
-from program_runs import Program, model, picture, program
+from program_runs import Program, model, picture, program, without_pace
 
 from rdeic import images, threads
 from rdeic.cli import batch
 from rdeic.cli.inputs import Source, gather, plain
+from rdeic.cli.lanes import Lanes
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing
 from rdeic.errors import ConfigError, ImageError
@@ -69,7 +72,7 @@ def test_as_many_work_at_a_time_as_were_asked_for(album: Path) -> None:
     (album / "7.png").unlink()
     (album / "6.png").unlink()
 
-    def work(source: Source) -> tuple[bytes, str]:
+    def work(source: Source) -> batch.Result:
         nonlocal at_work, most
         with counting:
             at_work += 1
@@ -77,7 +80,7 @@ def test_as_many_work_at_a_time_as_were_asked_for(album: Path) -> None:
         barrier.wait()
         with counting:
             at_work -= 1
-        return source.data, ""
+        return batch.Result(source.data, "")
 
     run(work, jobs=3)
     assert most == 3
@@ -87,10 +90,10 @@ def test_as_many_work_at_a_time_as_were_asked_for(album: Path) -> None:
 def test_one_at_a_time_works_in_the_order_of_the_names(album: Path) -> None:
     seen: list[str] = []
 
-    def work(source: Source) -> tuple[bytes, str]:
+    def work(source: Source) -> batch.Result:
         assert len(list(Path("out").glob("*.rdeic"))) == len(seen)  # the one before is written
         seen.append(source.item.relative.name)
-        return b"", ""
+        return batch.Result(b"", "")
 
     run(work, jobs=1)
     assert seen == [f"{i}.png" for i in range(8)]
@@ -98,7 +101,7 @@ def test_one_at_a_time_works_in_the_order_of_the_names(album: Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_what_would_befall_every_picture_ends_the_run(album: Path, jobs: int) -> None:
-    def work(source: Source) -> tuple[bytes, str]:
+    def work(source: Source) -> batch.Result:
         raise ConfigError("no such model")
 
     with pytest.raises(ConfigError, match="no such model"):
@@ -107,19 +110,31 @@ def test_what_would_befall_every_picture_ends_the_run(album: Path, jobs: int) ->
 
 
 def test_failures_cost_only_themselves(album: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def work(source: Source) -> tuple[bytes, str]:
+    def work(source: Source) -> batch.Result:
         if source.item.relative.stem in "25":
             raise ImageError("unreadable")
-        return source.data, ""
+        return batch.Result(source.data, "")
 
     with pytest.raises(typer.Exit):
         run(work, jobs=3)
-    assert capsys.readouterr().err.splitlines() == [
+    assert without_pace(capsys.readouterr().err).splitlines() == [
         "rdeic: album/2.png: unreadable",
         "rdeic: album/5.png: unreadable",
         "6 done, 0 finished before, 2 failed: album/2.png, album/5.png",
     ]
 
+
+PACED = """
+from rdeic.cli import batch
+from rdeic.cli.inputs import gather, plain
+from rdeic.cli.outputs import Target
+from rdeic.cli.rules import Packing
+
+def work(source):
+    return batch.Result(source.data, "", 1_000_000)
+
+batch.run(gather(["album"], plain({".png"})), Target("out/", ".rdeic", False), Packing(), work)
+"""
 
 WAITS = """
 import sys, threading
@@ -154,19 +169,103 @@ def test_ctrl_c_does_not_wait_for_pictures_under_way(album: Path) -> None:
 
 def test_threads_are_shared_among_jobs() -> None:
     torch.set_num_threads(4)
-    threads.share(jobs=1, threads=None)
-    assert torch.get_num_threads() == 4
-    threads.share(jobs=2, threads=None)
-    assert torch.get_num_threads() == 2
-    threads.share(jobs=8, threads=None)
-    assert torch.get_num_threads() == 1
-    threads.share(jobs=1, threads=3)
-    assert torch.get_num_threads() == 3
-    found: list[int] = []
-    worker = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    worker.start()
-    worker.join()
-    assert found == [3]  # threads that begin later too
+
+    def inside(lanes: Lanes, needed: int = 0) -> int:
+        def enter() -> None:
+            with lanes.lane(needed):
+                found.append(torch.get_num_threads())
+
+        found: list[int] = []
+        worker = threading.Thread(target=enter)
+        worker.start()
+        worker.join()
+        return found[0]
+
+    assert inside(Lanes(jobs=1, threads_each=None)) == 4
+    two = Lanes(jobs=2, threads_each=None, room=100)
+    assert [inside(two), inside(two, needed=50)] == [2, 2]
+    assert inside(two, needed=51) == 4  # two such pictures find no room
+    torch.set_num_threads(4)
+    assert inside(Lanes(jobs=8, threads_each=None)) == 1
+    assert inside(Lanes(jobs=1, threads_each=3)) == 3
+
+
+def test_a_picture_waits_until_there_is_memory_for_it() -> None:
+    """The second finds room beside the first, the third only when both are done; one too large works alone."""
+    lanes, events, first_done = Lanes(jobs=4, threads_each=1, room=100), [], threading.Event()
+    inside = {name: threading.Event() for name in ("a", "b", "c", "huge")}
+
+    def work(name: str, needed: int, until: threading.Event | None) -> None:
+        with lanes.lane(needed):
+            events.append(name)
+            inside[name].set()
+            if until is not None:
+                assert until.wait(20)
+            events.append(f"{name} done")
+
+    def start(name: str, needed: int, until: threading.Event | None = None) -> threading.Thread:
+        worker = threading.Thread(target=work, args=(name, needed, until))
+        worker.start()
+        return worker
+
+    a = start("a", 60, first_done)
+    assert inside["a"].wait(20)
+    b = start("b", 40)
+    b.join(20)
+    waiting = [start("c", 41), start("huge", 1000)]
+    first_done.set()
+    for worker in (a, *waiting):
+        worker.join(20)
+    assert events[:4] == ["a", "b", "b done", "a done"]
+    assert sorted(events[4:6]) in (["c", "c done"], ["huge", "huge done"])
+    assert len(events) == 8
+
+
+@pytest.mark.parametrize(
+    ("pictures", "each", "omp", "jobs"),
+    [
+        (100, None, "4", 4),
+        (3, None, "4", 3),
+        (1, None, "4", 1),
+        (100, 2, "4", 2),
+        (100, 9, "4", 1),
+        (100, None, "64", threads.MOST_JOBS),
+        (100, None, "6,2", 6),
+        (100, None, "", min(threads.cores(), threads.MOST_JOBS)),
+    ],
+)
+def test_a_batch_keeps_every_core_busy(
+    monkeypatch: pytest.MonkeyPatch, pictures: int, each: int | None, omp: str, jobs: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    assert threads.jobs(pictures, each) == jobs
+
+
+def test_a_batch_says_how_fast_it_was(program: Program, album: Path, model: tuple[str, ...]) -> None:
+    (album / "3.png").write_bytes(b"no picture")
+    done = program("compress", album, "-o", "out", *model)
+    assert done.pace.startswith("7 pictures of 0.0 megapixels in ")
+    words = done.pace.split()
+    seconds, pictures = float(words[6]), float(words[8])
+    assert pictures * seconds == pytest.approx(7, abs=0.06 * pictures + 0.01)  # as rounded
+    assert program("compress", album / "0.png", "-o", "one.rdeic", *model).pace == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals as POSIX has them")
+def test_a_terminal_sees_the_pace_while_a_batch_runs(album: Path) -> None:
+    import pty
+
+    ours, terminal = pty.openpty()
+    command = [sys.executable, "-c", PACED]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal) as process:
+        os.close(terminal)
+        seen = b""
+        with contextlib.suppress(OSError):  # the terminal's end
+            while part := os.read(ours, 4096):
+                seen += part
+        os.close(ours)
+    assert process.returncode == 0
+    assert b"8/8" in seen and re.search(rb"[0-9.]+ pictures/s, [0-9.]+ MP/s", seen)
 
 
 @pytest.mark.parametrize("option", [["--jobs", "0"], ["--threads", "0"], ["--jobs", "many"]])

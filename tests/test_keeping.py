@@ -264,9 +264,9 @@ def test_two_batches_at_once_do_not_overwrite_each_other(
     def run(card: Path, work: batch.Work) -> None:
         batch.run(gather([str(card.parent)], plain({".bmp"})), target, Packing(), work)
 
-    def first(source: Source) -> tuple[bytes, str]:
-        run(cards[1], lambda source: (b"second", ""))
-        return b"first", ""
+    def first(source: Source) -> batch.Result:
+        run(cards[1], lambda source: batch.Result(b"second", ""))
+        return batch.Result(b"first", "")
 
     with pytest.raises(typer.Exit):
         run(cards[0], first)

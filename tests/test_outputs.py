@@ -125,7 +125,7 @@ def run(inputs: list[str], out: str = typer.Option(None, "-o")):
     found = gather(inputs, plain({".png"}))
     target = outputs.Target(out, ".rdeic", False)
     outputs.check(found, target, (".rdeic",))
-    batch.run(found, target, Packing(), lambda source: (source.data[:4], f"{len(source.data)} read"))
+    batch.run(found, target, Packing(), lambda source: batch.Result(source.data[:4], f"{len(source.data)} read"))
 app()
 """
 COMMAND = f'"{sys.executable}" -c "$PROGRAM"'

@@ -135,6 +135,7 @@ class Codec:
             self._folder
         )  # lowest first; a model of continuous quality is a single one
         self._loading = threading.Lock()
+        self._turn = threading.Lock()  # of the large networks, on a device with memory of its own
         self._loaded: dict[int, Loaded] = {}  # by rate
 
     def __reduce__(self) -> tuple[Callable[..., Codec], tuple[Any, ...]]:
@@ -181,7 +182,7 @@ class Codec:
         # Outside of `coding`: a read may take for ever, of a pipe for instance.
         picture = images.read(sources.picture(image), arguments.whole("max_pixels", max_pixels, 1))
         with forks.coding(), self._enough_memory(picture.shape[1], picture.shape[0]):
-            rates = Rates(self.config, self._highest, self._load, self._room())
+            rates = Rates(self.config, self._highest, self._load, self._room(), self._taking_turns())
             encoder = Encoder(picture, rates, stamp)
             blob = encoder.meet(goal)
             if self._verifies_cheaply(len(encoder.trials)) if checked is None else checked:
@@ -230,6 +231,16 @@ class Codec:
 
         return devices.remark(self.device)
 
+    def memory_for(self, width: int, height: int) -> int:
+        """Bytes of this machine's memory that a picture takes, about; 0 where the networks have memory of their own.
+
+        Raises ConfigError as `device`.
+        """
+        if self._in_own_memory:
+            return 0
+        size = Size(width, height)
+        return limits.needed_bytes(size, self.config, limits.plan(size, self.config, self._room()))
+
     def made(self, fingerprint: str) -> bool:
         """Whether files with that fingerprint (hex) are of this model, at one of its rates. Raises ConfigError."""
         return fingerprint in (registry.fingerprint(folder).hex() for folder in self._rates)
@@ -243,7 +254,7 @@ class Codec:
         steps = header.steps if steps is None else steps
         tiling = limits.plan(header.coded, self.config, self._room(), steps)
         with self._enough_memory(header.width, header.height):
-            picture = _restore(model, header, coded, _Way(detail, steps, tiling))
+            picture = _restore(model, header, coded, _Way(detail, steps, tiling, self._taking_turns()))
             return scaling.enlarge(picture, Size(header.width, header.height))
 
     @property
@@ -259,6 +270,13 @@ class Codec:
     def _room(self) -> int | None:
         """Bytes that the networks may take for a picture; None: as many as they need."""
         return self._settings.max_memory if self._in_own_memory else memory.room(self._settings.max_memory)
+
+    def _taking_turns(self) -> contextlib.AbstractContextManager[object]:
+        """Holds for one picture at a time where the device computes one after the other anyway.
+
+        So several threads need no more of its memory than one does, while their pictures are read, written and coded.
+        """
+        return contextlib.nullcontext() if self.device.type == "cpu" else self._turn
 
     def _enough_memory(self, width: int, height: int) -> contextlib.AbstractContextManager[None]:
         """Raises ImageError if memory runs out inside the `with` block."""
@@ -339,6 +357,7 @@ class _Way(NamedTuple):
     detail: float
     steps: int
     tiling: Tiling | None  # None: whole
+    turn: contextlib.AbstractContextManager[object]  # to be held while the large networks work
 
 
 def _restore(model: Rdeic, header: Header, coded: CodedLatent, way: _Way) -> Image.Image:
@@ -346,19 +365,25 @@ def _restore(model: Rdeic, header: Header, coded: CodedLatent, way: _Way) -> Ima
 
     from rdeic import tiled
 
-    (width, height), (detail, steps, tiling) = header.coded, way
+    (width, height), (detail, steps, tiling, turn) = header.coded, way
     try:
         with torch.inference_mode():
             if tiling is not None:
                 how = tiled.Restoring(functools.partial(noises, header.seed), steps, detail)
-                return Image.fromarray(tiled.restore(model, coded, header.quality, header.coded, how, tiling))
-            features = model.decode(coded, header.quality)
-            x = model.restore(features, noises(header.seed, features.z_c), steps, detail)  # (1, 3, H, W)
-            return Image.fromarray(tiled.to_pixels(x[0, :, :height, :width]))
+                with turn:
+                    pixels = tiled.restore(model, coded, header.quality, header.coded, how, tiling)
+            else:
+                features = model.decode(coded, header.quality)
+                with turn:
+                    x = model.restore(
+                        features, noises(header.seed, features.z_c), steps, detail
+                    )  # (1, 3, H, W)
+                    pixels = tiled.to_pixels(x[0, :, :height, :width])
+            return Image.fromarray(pixels)
     except OverflowError as error:
         raise ImageError(
             f"model {model.config.name} overflows in {str(model.precision).removeprefix('torch.')}; "
-            "restore it with --precision fp32"
+            "restore it with another --precision"
         ) from error
 
 

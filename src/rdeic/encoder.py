@@ -7,6 +7,7 @@ y -> encode at a level -> pack            each file
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 from rdeic import container, images, limits, payload, rate, scaling
@@ -40,6 +41,7 @@ class Rates(NamedTuple):
     highest: int  # level: of a continuous model quality bytes, otherwise the places of its fixed rates
     load: Callable[[int], Loaded]  # by a fixed rate's place; 0 for a continuous model
     room: int | None  # bytes of memory that the networks may take; None: as much as they need
+    turn: AbstractContextManager[object]  # to be held while E works
 
 
 class Stamp(NamedTuple):
@@ -70,7 +72,7 @@ class Encoder:
 
     def meet(self, goal: Goal) -> bytes:
         """The file that is asked for. Raises RateError, ImageError and CheckpointError."""
-        (width, height), (config, highest, _, room) = self.size, self._rates
+        (width, height), (config, highest, _, room, _) = self.size, self._rates
         target = goal.max_bytes if goal.bpp is None else goal.bpp * width * height / 8
         if goal.scale and target is not None:
             scales = scaling.scales(self.size, target, config, room)
@@ -103,7 +105,7 @@ class Encoder:
         model = self._rates.load(place).model
         tiling = limits.plan(stored, self._rates.config, self._rates.room)
         picture = scaling.shrink(self._picture, stored)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._rates.turn:
             if tiling is not None:
                 from rdeic import tiled
 
@@ -112,7 +114,8 @@ class Encoder:
                 padded = images.pad(picture, self._rates.config.hyper_stride)
                 pixels = torch.from_numpy(padded).permute(2, 0, 1)[None]  # (1, 3, H, W)
                 y = model.analyse(pixels.to(next(model.parameters()).device) / 127.5 - 1)
-        if not y.isfinite().all():
+            finite = bool(y.isfinite().all())
+        if not finite:
             precision = str(model.analysis_precision).removeprefix("torch.")
             raise ImageError(
                 f"E of model {model.config.name} overflows in {precision}; take another precision"
@@ -122,7 +125,7 @@ class Encoder:
     def _make(self, stored: Size, level: int) -> Trial:
         import torch
 
-        config, highest, load, _ = self._rates
+        config, highest, load, _, _ = self._rates
         continuous = bool(config.compression.quality_levels)
         quality = round(MAX_QUALITY_BYTE * level / highest) if highest else 0
         place = 0 if continuous else level

@@ -1,15 +1,37 @@
-"""How many threads of the processor torch works with."""
+"""How many threads of the processor work."""
 
 from __future__ import annotations
 
+import os
 
-def share(jobs: int, threads: int | None) -> None:
-    """`threads` for each of `jobs` that work at a time; None: what there is, shared among them.
+MOST_JOBS = 8  # pictures at a time; with more, their Python would wait for each other
 
-    One job that asks for nothing gets what torch chose, which heeds OMP_NUM_THREADS.
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jobs(pictures: int, threads: int | None = None) -> int:
+    """How many of so many pictures to work at at a time, in `threads` each, so that no core is idle.
+
+    One thread each is best: networks share a picture among threads only in part, and its files and bits not at all.
     """
-    if threads is None and jobs == 1:
-        return
+    there = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    wanted = int(there) if there.isdigit() and int(there) else cores()
+    return max(1, min(pictures, wanted // (threads or 1), MOST_JOBS))
+
+
+def used() -> int:
+    """How many torch computes in."""
     import torch
 
-    torch.set_num_threads(threads or max(1, torch.get_num_threads() // jobs))
+    return torch.get_num_threads()
+
+
+def use(count: int) -> None:
+    """Lets torch compute in `count` threads for the one that calls, and for those that begin later."""
+    import torch
+
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)

@@ -14,21 +14,33 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import typer
 
 from rdeic import files
-from rdeic.cli.console import explain, fail, progress, say, silence, tell
+from rdeic.cli.console import explain, fail, progress, say, tell
 from rdeic.cli.inputs import Inputs, Item, Source, left_out
 from rdeic.cli.journal import digest
 from rdeic.cli.outputs import Target, is_direct
+from rdeic.cli.pace import Pace
 from rdeic.cli.rules import Rules
 from rdeic.cli.status import INTERRUPTED, NO_ROOM
+from rdeic.cli.writing import beside, identity, occupied, to_stdout, writing
 from rdeic.errors import CheckpointError, ConfigError, ImageError, RdeicError
 
 _MODE = 0o777  # never set-user-ID and its like
-Work: TypeAlias = Callable[[Source], tuple[bytes, str]]  # an input => its result, and a remark about it
+
+
+class Result(NamedTuple):
+    """What became of an input."""
+
+    data: bytes
+    remark: str
+    pixels: int = 0  # of the picture, for the pace
+
+
+Work: TypeAlias = Callable[[Source], Result]
 
 
 def run(inputs: Inputs, target: Target, rules: Rules, work: Work, jobs: int = 1) -> None:
@@ -93,7 +105,7 @@ class _Job(NamedTuple):
 
     source: Source
     place: Path | None
-    future: Future[tuple[bytes, str]]
+    future: Future[Result]
 
 
 class _Batch:
@@ -101,14 +113,15 @@ class _Batch:
 
     def __init__(self, inputs: Inputs, target: Target, rules: Rules, work: Work, pool: Executor) -> None:
         self.failed: list[str] = []
-        self._finished = self._done = 0
+        self._finished = 0
+        self._pace = Pace()
         self._left_out = len(inputs.left_out)
         self._inputs, self._target, self._rules, self._work, self._pool = inputs, target, rules, work, pool
         self._into_folder = target.into_folder(inputs.batch)
         self._claims: dict[str, _Claim] = {}  # by output
         self._written: set[tuple[int, int]] = set()  # device and inode of each output
 
-    def run(self, advance: Callable[[], None], ahead: int) -> None:
+    def run(self, advance: Callable[[str], None], ahead: int) -> None:
         """Everything, with at most `ahead` items begun before the one that is to be written next."""
         under_way: deque[_Job] = deque()
 
@@ -116,14 +129,14 @@ class _Batch:
             job = under_way.popleft()
             with self._reported(job.source.item):
                 self._settle(job)
-            advance()
+            advance(self._pace.rates())
 
         for item in self._inputs.items:
             job = None
             with self._reported(item):
                 job = self._start(item)
             if job is None:
-                advance()
+                advance(self._pace.rates())
             else:
                 under_way.append(job)
             while len(under_way) > ahead:
@@ -132,10 +145,12 @@ class _Batch:
             settle()
 
     def summarise(self) -> None:
-        """One line on stderr."""
-        items, failed = len(self._inputs.items), len(self.failed)
-        untried = items + len(self._inputs.left_out) - self._done - self._finished - self._left_out - failed
-        parts = [f"{self._done} done", f"{self._finished} finished before"]
+        """What was done how fast, and then what became of every input: a line each, on stderr."""
+        if self._pace.pictures > 1:
+            tell(self._pace.summary())
+        items, failed, done = len(self._inputs.items), len(self.failed), self._pace.pictures
+        untried = items + len(self._inputs.left_out) - done - self._finished - self._left_out - failed
+        parts = [f"{done} done", f"{self._finished} finished before"]
         parts += [f"{self._left_out} left out"] if self._left_out else []
         parts.append(f"{failed} failed" + (f": {', '.join(self.failed)}" if failed else ""))
         rest = f"; {untried} not tried: make room and start again" if untried else ""
@@ -164,7 +179,7 @@ class _Batch:
         if place is None or is_direct(place):
             source = item.read()
             return _Job(source, place, self._pool.submit(self._work, source))
-        there = _occupied(place, item)
+        there = occupied(place, item)
         passing = there and self._into_folder and not self._target.force
         if passing and (known := self._rules.known(place, item)) is not None:
             self._claims.setdefault(os.path.abspath(place), _Claim(item.name, known))
@@ -214,37 +229,37 @@ class _Batch:
     def _settle(self, job: _Job) -> None:
         """Writes the result. Raises what `work` raised, and ImageError."""
         try:
-            result, remark = job.future.result()
+            data, remark, pixels = job.future.result()
         except Exception:
             if job.place is not None:
                 self._claims.pop(os.path.abspath(job.place), None)  # another input may have it
             raise
         line = f"{job.source.item.name} -> {job.place}  {remark}"
         if job.place is None:
-            with _stdout():
-                sys.stdout.buffer.write(result)
+            with to_stdout():
+                sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
         elif is_direct(job.place):
-            with _writing(job.place):
-                files.atomic_write(job.place, result)
+            with writing(job.place):
+                files.atomic_write(job.place, data)
             with contextlib.suppress(OSError):
-                say(line, _beside(job.place))
-        elif self._write(job.place, job.source, result):
-            with _stdout():
+                say(line, beside(job.place))
+        elif self._write(job.place, job.source, data):
+            with to_stdout():
                 say(line, sys.stdout)
         else:
             self._finished += 1
             return
-        self._done += 1
+        self._pace.count(pixels)
 
     def _write(self, place: Path, source: Source, result: bytes) -> bool:
         """Whether it had to be written; what another process has written meanwhile is judged anew."""
-        with _writing(place):
+        with writing(place):
             if self._into_folder and self._target.out is not None:
                 files.make_folders(place.parent)
             with files.locked(place.parent):
-                there = _occupied(place, source.item)
-                if there and _identity(place) in self._written:
+                there = occupied(place, source.item)
+                if there and identity(place) in self._written:
                     raise ImageError(f"{place}: is the output of another picture too; rename one of them")
                 if there and not self._target.force:
                     if not self._into_folder:
@@ -253,7 +268,7 @@ class _Batch:
                         return False
                 self._rules.note(place, result, source, start=self._into_folder)
                 self._put(place, source.status, result)
-                self._written.add(_identity(place))
+                self._written.add(identity(place))
         return True
 
     def _put(self, place: Path, status: os.stat_result | None, result: bytes) -> None:
@@ -262,53 +277,3 @@ class _Batch:
             mode = stat.S_IMODE(status.st_mode) & _MODE
             times = (status.st_atime_ns, status.st_mtime_ns) if self._target.preserve_times else None
         files.atomic_write(place, result, mode, times)
-
-
-def _occupied(place: Path, item: Item) -> bool:
-    """Whether something is there. Raises ImageError if it can be no output."""
-    if not place.exists():
-        return False
-    if item.path is not None and item.path.exists() and place.samefile(item.path):
-        raise ImageError(f"{place}: is the input itself; name another output with -o")
-    if place.is_dir():
-        raise ImageError(f"{place}: is a directory")
-    return True
-
-
-def _identity(place: Path) -> tuple[int, int]:
-    status = place.stat()
-    return status.st_dev, status.st_ino
-
-
-@contextlib.contextmanager
-def _writing(place: Path) -> Iterator[None]:
-    """While an output is written. Raises ImageError, and BrokenPipeError if nobody reads what is no file."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ImageError(f"{place}: cannot be written: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _stdout() -> Iterator[None]:
-    """While stdout is written to. Raises BrokenPipeError if nobody reads it, ImageError if it has no room."""
-    try:
-        yield
-    except OSError as error:
-        silence(sys.stdout)
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise ImageError(f"stdout: cannot be written: {error.strerror or error}") from error
-
-
-def _beside(place: Path) -> TextIO | None:
-    """Where a remark does not end up in the result itself: stderr, or else stdout, or nowhere."""
-    for stream in (sys.stderr, sys.stdout):
-        try:
-            if not os.path.samestat(os.fstat(stream.fileno()), place.stat()):
-                return stream
-        except (OSError, ValueError, AttributeError):  # no such file, or no stream of the system's
-            continue
-    return None

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import typer
 
 import rdeic
-from rdeic import codec, exif, images, marks, threads
+from rdeic import codec, exif, images, marks, memory, threads
 from rdeic.cli import batch, outputs, pictures
+from rdeic.cli.batch import Result
 from rdeic.cli.console import fail, remarks
 from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
+from rdeic.cli.lanes import Lanes
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
 from rdeic.codec import Settings
@@ -46,8 +48,13 @@ class RunOptions(NamedTuple):
 
     force: bool
     preserve_times: bool
-    jobs: int  # pictures at a time
+    jobs: int | None  # pictures at a time; None: so many that no core is idle
     threads: int | None  # of torch, for each picture; None: the processor's, shared among the jobs
+
+    def lanes(self, pictures: int, most: int | None) -> Lanes:
+        """For so many pictures in a process that may occupy `most` bytes."""
+        room = None if most is None else memory.room(most)
+        return Lanes(self.jobs or threads.jobs(pictures, self.threads), self.threads, room)
 
 
 class CompressOptions(NamedTuple):
@@ -88,32 +95,33 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from error
     coder = codec.load(options.model, *options.place)
-    remark = remarks()
+    remark, lanes = remarks(), options.run.lanes(len(inputs.items), options.place.max_memory)
 
-    def work(source: Source) -> tuple[bytes, str]:
+    def work(source: Source) -> Result:
         data, goal, keep = source.data, options.goal, options.keep
         picture = images.read(data, options.max_pixels, options.background)
         wanted = keep.metadata or keep.location
         described = exif.read(data, keep.location, options.max_pixels) if wanted else None
         remark(coder.remark)
-        blob = coder.compress(
-            picture,
-            goal.quality,
-            goal.bpp,
-            goal.max_bytes,
-            goal.seed,
-            options.verify,
-            described,
-            options.max_pixels,
-            goal.scale,
-        )
-        remarks = [f"{len(blob)} bytes", f"{8 * picture[0, 0].size * len(blob) / picture.size:.4f} bpp"]
+        height, width, _ = picture.shape
+        with lanes.lane(coder.memory_for(width, height)):
+            blob = coder.compress(
+                picture,
+                goal.quality,
+                goal.bpp,
+                goal.max_bytes,
+                goal.seed,
+                options.verify,
+                described,
+                options.max_pixels,
+                goal.scale,
+            )
+        remarks = [f"{len(blob)} bytes", f"{8 * len(blob) / (width * height):.4f} bpp"]
         remarks += ["verified"] if options.verify else []
         remarks += _remarks(source, options.max_pixels, target.place(source.item, inputs.batch) is None)
-        return blob, "  ".join(remarks)
+        return Result(blob, "  ".join(remarks), width * height)
 
-    threads.share(options.run.jobs, options.run.threads)
-    batch.run(inputs, target, Packing(_remaker(coder, options)), work, options.run.jobs)
+    batch.run(inputs, target, Packing(_remaker(coder, options)), work, lanes.jobs)
 
 
 def _remaker(coder: codec.Codec, options: CompressOptions) -> Callable[[Source, bytes], bytes | None]:
@@ -156,17 +164,19 @@ def decompress(arguments: list[str], options: DecompressOptions) -> None:
     own = Path(options.out or "").suffix.lower()
     outputs.check(inputs, target, (*_KINDS, own) if own and options.kind else tuple(_KINDS))
     chosen = None if options.model is None else codec.load(options.model, *options.place)
-    remark = remarks()
+    remark, lanes = remarks(), options.run.lanes(len(inputs.items), options.place.max_memory)
     known = Codecs(options.place)
 
-    def work(source: Source) -> tuple[bytes, str]:
+    def work(source: Source) -> Result:
         coder = chosen or known.for_file(source.data)
         remark(coder.remark)
-        picture = coder.decompress(source.data, options.detail, options.steps, options.max_pixels)
-        return images.encode(picture, kind), f"{picture.width}x{picture.height}"
+        found = rdeic.inspect(source.data)
+        with lanes.lane(coder.memory_for(found.width, found.height)):
+            picture = coder.decompress(source.data, options.detail, options.steps, options.max_pixels)
+        data = images.encode(picture, kind)
+        return Result(data, f"{picture.width}x{picture.height}", picture.width * picture.height)
 
-    threads.share(options.run.jobs, options.run.threads)
-    batch.run(inputs, target, Restoring(), work, options.run.jobs)
+    batch.run(inputs, target, Restoring(), work, lanes.jobs)
 
 
 def _kind_of(out: str | None, many: bool) -> str:

@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from rdeic.errors import RdeicError
 from rdeic.text import harmless
@@ -84,18 +84,30 @@ def only_our_words() -> Iterator[None]:
         logging.getLogger().removeHandler(silent)
 
 
+class Advance(Protocol):
+    """Moves a progress bar by one."""
+
+    def __call__(self, remark: str = "") -> None:
+        """`remark` stands beside the bar until the next call."""
+
+
 @contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[], None]]:
-    """A function that moves a progress bar by one; there is a bar only for several files on a terminal."""
+def progress(total: int) -> Iterator[Advance]:
+    """What moves a progress bar; there is a bar only for several files on a terminal. It tells the time left."""
     if total < 2 or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda remark="": None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     # Lines printed meanwhile go above the bar. stdout is left alone when it is not on the terminal.
     with Progress(
-        console=Console(stderr=True), redirect_stdout=sys.stdout is not None and sys.stdout.isatty()
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     ) as bar:
         task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
+        yield lambda remark="": bar.update(task, advance=1, description=remark)

@@ -217,15 +217,32 @@ def bench(
         typer.Option(min=1, metavar="L", help="Denoising steps; again for more. Default: 2 and 5."),
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Of each picture.")] = 3,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of generated pictures.")] = "768x512",
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Pixels of generated pictures. Default: 768x512.")
+    ] = None,
+    megapixels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MP,...",
+            help="Sizes whose seconds and memory are measured, each in a process of its own. Default: 0.1,0.4,1,4, or "
+            "none where pictures, their size or several models are named.",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with all digits.")] = False,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write all that was measured, as JSON; - is stdout.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw what sizes cost: .svg, .png or .jpg.")
+    ] = None,
 ) -> None:
-    """Measure how long encoding, denoising and the rest of decoding take on this machine.
+    """Measure how long coding takes on this machine, stage by stage and by the size of pictures, and its memory.
 
-    The table is that of the paper's Tables I and III: means and standard deviations in seconds, the model loaded.
+    The first table is that of the paper's Tables I and III: means and standard deviations in seconds, the model loaded.
     """
     from rdeic.cli import benching
 
-    options = benching.BenchOptions(models or ["mini"], quality, steps or [2, 5], runs, size, device, as_json)
+    options = benching.BenchOptions(
+        models or ["mini"], quality, steps or [2, 5], runs, size, megapixels, device, json, plot
+    )
     benching.bench(inputs or [], options)

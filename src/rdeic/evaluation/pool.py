@@ -41,11 +41,6 @@ class _Running(NamedTuple, Generic[Task]):
     deadline: float  # of time.monotonic
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(
     start: Callable[[], Callable[[Task], Result]],
     tasks: Sequence[Task],

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 import rdeic
+from rdeic import threads
 from rdeic.errors import ConfigError
 from rdeic.evaluation import datasets, metrics, pool, report, results, whole_sets, worker
 from rdeic.evaluation.journal import Entry, Journal, Key
@@ -51,7 +52,7 @@ class Done(NamedTuple):
 
 def default_jobs() -> int:
     """One for each core this process may use, at most MAX_JOBS."""
-    return min(pool.cores(), MAX_JOBS)
+    return min(threads.cores(), MAX_JOBS)
 
 
 def count(plan: Plan) -> int:
@@ -108,7 +109,7 @@ def _setup(plan: Plan, judges: Judges, folder: Path, scratch: Path) -> Setup:
         weights=plan.weights,
         device=plan.device,
         protocol=plan.protocol,
-        threads=max(1, pool.cores() // plan.jobs),
+        threads=max(1, threads.cores() // plan.jobs),
         folder=folder,
         scratch=scratch,
     )

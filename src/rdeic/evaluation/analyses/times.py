@@ -8,6 +8,7 @@ remaining    the rest of decoding: bytes -> z_c before the steps, D and rounding
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rdeic.errors import ConfigError
@@ -24,6 +26,7 @@ from rdeic.images import Picture
 
 QUALITY = 50.0
 SYNTHETIC = 5  # pictures, where none are given
+_PERIODS = (512, 719)  # pixels after which the fields of a texture repeat
 
 
 class Spread(NamedTuple):
@@ -136,16 +139,37 @@ def spread(seconds: Sequence[float]) -> Spread:
 
 def synthetic(width: int, height: int) -> list[Named]:
     """Pictures for a machine that has none: noise with the spectrum of photographs (1/f) in each colour, seeded."""
-    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
-    falloff = 1.0 / np.maximum(np.hypot(rows, columns), 1.0 / max(width, height))
     found = []
     for seed in range(SYNTHETIC):
-        noise = np.random.default_rng(seed).standard_normal((3, height, width))
-        shaped = np.fft.irfft2(np.fft.rfft2(noise) * falloff, s=(height, width))
-        shaped *= 45.0 / max(float(shaped.std()), 1e-9)
-        picture = (shaped + 128.0).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
-        found.append(Named(f"synthetic {seed}", np.ascontiguousarray(picture)))
+        picture = (_field(seed, height, width) + 128.0).clip(0, 255).astype(np.uint8)
+        found.append(Named(f"synthetic {seed}", np.ascontiguousarray(picture.transpose(1, 2, 0))))
     return found
+
+
+def texture(width: int, height: int) -> Picture:
+    """The same noise at any size, in little more memory than the picture takes: (height, width, 3).
+
+    Two fields that tile without seams are added. They repeat after numbers of pixels without a common divisor, so that
+    their sum does not.
+    """
+    fields = [_field(seed, period, period) / math.sqrt(2) for seed, period in enumerate(_PERIODS)]
+    columns = [np.arange(width) % period for period in _PERIODS]
+    picture = np.empty((height, width, 3), np.uint8)
+    for y in range(height):
+        first, second = (
+            field[:, y % period, x] for field, period, x in zip(fields, _PERIODS, columns, strict=True)
+        )  # (3, width)
+        picture[y] = (first + second + 128.0).clip(0, 255).astype(np.uint8).T
+    return picture
+
+
+def _field(seed: int, height: int, width: int) -> NDArray[np.float64]:
+    """(3, height, width) of mean 0, with the deviation of photographs; its edges fit together."""
+    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
+    falloff = 1.0 / np.maximum(np.hypot(rows, columns), 1.0 / max(width, height))
+    noise = np.random.default_rng(seed).standard_normal((3, height, width))
+    shaped = np.fft.irfft2(np.fft.rfft2(noise) * falloff, s=(height, width))
+    return shaped * (45.0 / max(float(shaped.std()), 1e-9))
 
 
 def table(rows: Sequence[StageTimes]) -> Table:
