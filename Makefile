@@ -41,7 +41,7 @@ $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval,serve]'
 	touch $@
 
 $(VENV)/fuzz: $(VENV)/dev

@@ -56,7 +56,7 @@ LAYERS = {
     "rdeic": 5,
     "rdeic.training": 6,
     "rdeic.evaluation": 6,
-    "rdeic.serving": 6,
+    "rdeic.serve": 7,
     "rdeic.cli": 7,
     "rdeic.__main__": 7,
 }

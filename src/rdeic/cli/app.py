@@ -45,6 +45,7 @@ for command in (
     using.decompress,
     using.info,
     using.models,
+    using.serve,
     developing.import_checkpoint,
     developing.train,
     developing.evaluate,
