@@ -19,7 +19,6 @@ from rdeic.serve import body, descriptions, jobs, negotiation, queries
 from rdeic.serve import metrics as meters_
 from rdeic.serve.desk import Desk, Ticket
 from rdeic.serve.negotiation import RDEIC
-from rdeic.serve.problems import Problem
 from rdeic.serve.settings import Limits
 
 T = TypeVar("T")
@@ -180,13 +179,13 @@ async def show(request: Request, service: Served, query: Annotated[queries.Show,
 @router.get(
     "/v1/progress/{name}",
     summary="How far a request is",
-    responses=descriptions.json_answer(descriptions.EXAMPLE_PROGRESS, ("not-found",)),
+    responses=descriptions.json_answer(descriptions.EXAMPLE_PROGRESS, ()),
 )
 async def progress(name: str, service: Served) -> dict[str, Any]:
     """Of the request that was sent with the header Request-Name: NAME (8 to 64 letters, digits, - and _)."""
     ticket = service.desk.find(name) if _NAME.fullmatch(name) else None
     if ticket is None:
-        raise Problem("not-found", "no request of this name is under way")
+        return {"state": "unknown"}
     return {
         "state": "working" if ticket.began else "waiting",
         "ahead": service.desk.ahead(ticket),

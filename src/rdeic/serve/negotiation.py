@@ -18,10 +18,9 @@ def check_sent(content_type: str | None, wanted: str) -> None:
     kind = (content_type or _OCTETS).partition(";")[0].strip().lower()
     family = wanted.partition("*")[0]
     if kind != _OCTETS and not (kind.startswith(family) if wanted.endswith("*") else kind == wanted):
-        said = f"Content-Type {kind[:80]!r}" if kind else "an empty Content-Type"
         raise Problem(
             "unsupported-media",
-            f"{said}: send the file itself as the body, as {wanted} or {_OCTETS}",
+            f"Content-Type {kind[:80]!r}: send the file itself as the body, as {wanted} or {_OCTETS}",
             headers={"Accept": f"{wanted}, {_OCTETS}"},
         )
 

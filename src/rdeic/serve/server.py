@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
 
     Raises ConfigError if the address cannot be had, CheckpointError for broken weights.
     """
+    _log_to_stderr()
     coder = codec.load(settings.model, settings.device)
     with _listening(settings) as listener:
         port = listener.getsockname()[1]
@@ -34,6 +36,7 @@ def run(settings: Settings, ready: Callable[[str], None]) -> None:
             ws="none",
             lifespan="on",
             access_log=False,
+            log_config=None,
             log_level="error",
             server_header=False,
             timeout_keep_alive=_IDLE_SECONDS,
@@ -62,6 +65,13 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for name in ("rdeic.serve", "uvicorn.error"):
+        logging.getLogger(name).addHandler(handler)
 
 
 def _listening(settings: Settings) -> socket.socket:

@@ -17,7 +17,7 @@ export function makeBusy({ box, bar, text, stage }) {
     if (found?.state === "waiting") {
       bar.removeAttribute("value");
       text.textContent = found.ahead ? `Waiting, ${found.ahead} before this` : "Waiting";
-    } else if (found) {
+    } else if (found?.state === "working") {
       bar.value = Math.min(0.97, found.seconds / found.expected_seconds);
       const left = found.expected_seconds - found.seconds;
       text.textContent = found.expected_seconds < 3 ? work.words : left > 1 ? `${work.words}, about ${seconds(left)} left` : `${work.words}, nearly done`;

@@ -14,14 +14,15 @@ const TITLES = { rdeic: "rdeic", avif: "AVIF", webp: "WebP", jpeg: "JPEG" };
 let open = null; // what is shown: see opened()
 let running = null; // AbortController of the work under way
 let later = 0;
+let coming = ""; // name of the file that was handed over last
+
+const rival = () => document.querySelector("input[name=rival]:checked").value;
+const byBytes = () => document.querySelector("input[name=goal]:checked").value === "bytes";
 
 const busy = makeBusy({ box: $("work"), bar: $("work-bar"), text: $("work-text"), stage: $("stage") });
 const divider = makeDivider($("frame"), $("divider"), (percent) => {
   return `${percent}% original, ${100 - percent}% ${TITLES[rival()]}`;
 });
-
-const rival = () => document.querySelector("input[name=rival]:checked").value;
-const byBytes = () => document.querySelector("input[name=goal]:checked").value === "bytes";
 
 function goal() {
   return { quality: byBytes() ? null : $("quality").valueAsNumber, max_bytes: byBytes() ? $("wish").valueAsNumber : null };
@@ -86,14 +87,14 @@ function sentence(text) {
 
 async function take(file) {
   if (!file) return;
+  coming = file.name;
   const isRdeic = (await file.slice(0, 3).text()) === "RDE" || /\.rdeic$/i.test(file.name);
   const before = open;
   await run(async (signal) => {
-    const coming = opened(isRdeic ? { blob: file } : { source: file }, file.name || "picture.png");
-    if (isRdeic) await inspect(coming, signal);
-    else await showOriginal(coming, signal);
+    const next = opened(isRdeic ? { blob: file } : { source: file }, file.name || "picture.png");
+    await (isRdeic ? inspect(next, signal) : showOriginal(next, signal));
     signal.throwIfAborted();
-    open = coming;
+    open = next;
     before?.urls.forEach(URL.revokeObjectURL);
     reveal();
     await (isRdeic ? restored(signal) : compressed(signal));
@@ -101,25 +102,25 @@ async function take(file) {
 }
 
 // Shows the picture as the browser reads it, or as the server does where the browser cannot.
-async function showOriginal(coming, signal) {
+async function showOriginal(next, signal) {
   const frame = $("frame");
-  let url = URL.createObjectURL(coming.source);
+  let url = URL.createObjectURL(next.source);
   let size = await load(url);
   if (!size) {
     URL.revokeObjectURL(url);
     const name = busy.begin("Reading");
-    const response = await post("show", coming.source, {
+    const response = await post("show", next.source, {
       accept: "image/png", parameters: { background: "white" }, signal, name,
     });
     url = URL.createObjectURL(await response.blob());
     size = await load(url);
   }
   signal.throwIfAborted();
-  coming.urls.push(url);
-  coming.original = url;
-  coming.pixels = size.width * size.height;
+  next.urls.push(url);
+  next.original = url;
+  next.pixels = size.width * size.height;
   $("left").src = url;
-  $("left").alt = `Original: ${coming.name}`;
+  $("left").alt = `Original: ${next.name}`;
   $("right").src = url; // until there is something to compare it with
   frame.classList.add("single");
   fit(size.width, size.height);
