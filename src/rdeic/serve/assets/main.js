@@ -66,8 +66,7 @@ function complain(error) {
   $("error").hidden = !error;
   $("remedy").hidden = !error;
   if (!error) return;
-  const said = error instanceof Problem ? error.message : `This page failed (${error.message}).`;
-  $("error-text").textContent = error.name === "unauthorized" ? "This server wants its token: open its address with #token=... at the end." : sentence(said);
+  $("error-text").textContent = explain(error);
   const transparent = error.name === "transparent-picture";
   $("remedy").textContent = transparent ? "Put white behind it" : "Close";
   $("remedy").onclick = () => {
@@ -76,6 +75,12 @@ function complain(error) {
     open.background = "white";
     run(compressed);
   };
+}
+
+function explain(error) {
+  if (!(error instanceof Problem)) return `This page failed (${error.message}).`;
+  if (error.name === "unauthorized") return "This server wants its token: open its address with #token=... at the end.";
+  return open?.name === coming ? sentence(error.message) : `${coming}: ${sentence(error.message)}`;
 }
 
 function sentence(text) {
