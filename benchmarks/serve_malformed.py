@@ -87,7 +87,7 @@ _TARGETS = (
     "/v1/progress/%ff%fe",
 )
 _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-_TIMEOUT = 60.0
+_TIMEOUT = 600.0
 _BREAK = b"\r\n"
 
 

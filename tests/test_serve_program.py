@@ -179,3 +179,20 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("rdeic: ") and "pip install 'rdeic[serve]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_malformed_requests_are_refused_and_leave_nothing(
+    port: int, large: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample of benchmarks/serve_malformed.py."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "benchmarks"))
+    import serve_malformed
+
+    small = images.encode(images.read(large)[:40, :50], "png")
+    seen = set()
+    for request in serve_malformed.hand_made(150, [small, b"RDE\1rubbish"]):
+        status, fault = serve_malformed.judge(serve_malformed.answer(port, request))
+        assert not fault, request.content[:200]
+        seen.add(status)
+    assert {"400", "404", "405", "415", "422"} <= seen
+    assert get(port, "/healthz")[0] == 200

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import opened
+from conftest import PATIENCE, opened
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 import rdeic
 from rdeic import codec, images
 
-expect.set_options(timeout=120_000)
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -253,11 +253,10 @@ def test_long_work_shows_how_far_it_is_and_can_be_ended(page: Page, photo: image
 
 
 def test_12_megapixels_come_to_an_end(page: Page, photo: images.Picture) -> None:
-    page.set_default_timeout(600_000)
     buffer = io.BytesIO()
     Image.fromarray(photo).resize((4000, 3000)).save(buffer, "JPEG")
     choose(page, buffer.getvalue(), "large.jpg")
-    expect(page.locator("#result")).to_be_visible(timeout=600_000)
+    expect(page.locator("#result")).to_be_visible()
     assert finished(page) > 0
     restored = Image.open(io.BytesIO(saved(page, "#save-picture")))
     assert (restored.format, restored.size) == ("JPEG", (4000, 3000))
