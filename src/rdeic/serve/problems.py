@@ -12,7 +12,6 @@ from typing import NamedTuple
 from starlette.responses import Response
 
 from rdeic.errors import (
-    CheckpointError,
     ConfigError,
     FileFormatError,
     ImageError,
@@ -62,6 +61,13 @@ KINDS = {
     )
 }
 
+_NAMES = {
+    ImageError: "bad-picture",
+    FileFormatError: "bad-file",
+    RateError: "out-of-reach",
+    ConfigError: "bad-parameters",
+}
+
 
 class Problem(Exception):  # noqa: N818 (RFC 9457's word)
     """Ends a request."""
@@ -94,10 +100,7 @@ def of(error: RdeicError) -> Problem:
         )
     if isinstance(error, ModelMismatchError):
         return Problem("other-model", str(error).partition("; ")[0])
-    names = {ImageError: "bad-picture", FileFormatError: "bad-file", RateError: "out-of-reach"}
-    for kind, name in names.items():
+    for kind, name in _NAMES.items():
         if isinstance(error, kind):
             return Problem(name, str(error))
-    if isinstance(error, ConfigError) and not isinstance(error, CheckpointError):
-        return Problem("bad-parameters", str(error))
     raise error

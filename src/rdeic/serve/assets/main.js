@@ -51,15 +51,19 @@ async function run(work) {
   $("frame").classList.add("stale");
   try {
     await work(control.signal);
-    if (control === running) $("frame").classList.remove("stale");
   } catch (error) {
     if (control === running && error.name !== "AbortError") complain(error);
   } finally {
-    if (control === running) {
-      running = null;
-      busy.end();
-    }
+    if (control === running) stop();
   }
+}
+
+// Nothing is under way any more.
+function stop() {
+  running?.abort();
+  running = null;
+  busy.end();
+  $("frame").classList.remove("stale");
 }
 
 function complain(error) {
@@ -304,9 +308,7 @@ for (const radio of document.querySelectorAll("input[name=rival]")) {
   radio.addEventListener("change", () => open?.shown.size && run(show));
 }
 $("cancel").addEventListener("click", () => {
-  running?.abort();
-  running = null;
-  busy.end();
+  stop();
   $("status").textContent = "Cancelled.";
 });
 $("actual").addEventListener("change", () => {
