@@ -87,7 +87,7 @@ _TARGETS = (
     "/v1/progress/%ff%fe",
 )
 _HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-_TIMEOUT = 600.0
+_TIMEOUT = 3600.0  # seconds until the whole is given up
 _BREAK = b"\r\n"
 
 

@@ -279,7 +279,7 @@ def test_a_phone_shows_all_of_it(phone: Page, png: bytes) -> None:
 def test_everything_has_a_name_for_those_who_do_not_see_it(page: Page, png: bytes) -> None:
     choose(page, png)
     finished(page)
-    nameless = page.locator("button, a, input:not([hidden]), [role=slider]").evaluate_all(
+    nameless = page.locator("button:visible, a:visible, input:not([hidden]), [role=slider]").evaluate_all(
         """all => all.filter(one => !(one.textContent.trim() || one.getAttribute("aria-label")
                                       || one.labels?.length)).map(one => one.outerHTML)"""
     )
