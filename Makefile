@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 
 FUZZ_SECONDS ?= 20
 
-.PHONY: test test-all fuzz lint format demo docs man clean
+.PHONY: test test-all test-browser fuzz lint format demo docs man clean
 
 test: $(VENV)/dev
 	$(BIN)/pytest
 
 test-all: $(VENV)/dev
 	$(BIN)/pytest -m "slow or not slow"
+
+test-browser: $(VENV)/browser
+	$(BIN)/pytest -m browser tests/browser
 
 fuzz: $(VENV)/fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz.fuzz_container --seconds $(FUZZ_SECONDS)
@@ -48,9 +51,15 @@ $(VENV)/core: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval,ray,docs]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,eval,ray,serve,docs]'
 	touch $@
 
 $(VENV)/fuzz: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[fuzz]' || echo 'no atheris for this Python: fuzzing by chance'
+	touch $@
+
+# Chromium is Debian's; RDEIC_CHROMIUM names another one.
+$(VENV)/browser: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[browser]'
+	test -n "$$RDEIC_CHROMIUM" || command -v chromium || apt-get install --yes --no-install-recommends chromium
 	touch $@

@@ -63,7 +63,7 @@ LAYERS = {
     "rdeic.ray": 6,
     "rdeic.training": 6,
     "rdeic.evaluation": 6,
-    "rdeic.serving": 6,
+    "rdeic.serve": 7,
     "rdeic.cli": 7,
     "rdeic.__main__": 7,
 }

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
         ModelMismatchError,
         RateError,
         RdeicError,
+        TooLargeError,
         TrainingError,
+        TransparencyError,
         VerifyError,
     )
     from rdeic.info import Info, inspect
@@ -42,7 +44,9 @@ __all__ = [
     "ModelMismatchError",
     "RateError",
     "RdeicError",
+    "TooLargeError",
     "TrainingError",
+    "TransparencyError",
     "VerifyError",
     "__version__",
     "inspect",

@@ -4,6 +4,8 @@
     ├── FileFormatError      not an .rdeic file, truncated, damaged, or from a newer version
     ├── ModelMismatchError   the file needs another model than the one at hand
     ├── ImageError           a picture that cannot be read, used or written
+    │   ├── TooLargeError        it has more pixels than the limit that was set
+    │   └── TransparencyError    nobody said what lies behind its transparent pixels
     ├── RateError            a requested size that cannot be met
     ├── VerifyError          what was encoded does not decode to the same
     ├── CheckpointError      weights that do not fit the network they are meant for
@@ -30,6 +32,14 @@ class ModelMismatchError(RdeicError):
 
 class ImageError(RdeicError):
     """A picture cannot be read, used or written."""
+
+
+class TooLargeError(ImageError):
+    """A picture has more pixels than the limit that was set."""
+
+
+class TransparencyError(ImageError):
+    """A picture has transparent pixels, and nobody said what lies behind them."""
 
 
 class RateError(RdeicError):

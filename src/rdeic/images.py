@@ -1,4 +1,4 @@
-"""Pictures in and out: any file Pillow knows => (H, W, 3) uint8 sRGB => PNG, JPEG or WebP.
+"""Pictures in and out: any file Pillow knows => (H, W, 3) uint8 sRGB => PNG, JPEG, WebP or AVIF.
 
 Reading does, in this order:
 
@@ -25,7 +25,7 @@ from rdeic.pictures.render import Picture as Picture
 
 Source: TypeAlias = "str | Path | bytes | Image.Image | Picture"
 
-FORMATS = ("png", "jpg", "webp")
+FORMATS = ("png", "jpg", "webp", "avif")
 
 
 def read(source: Source, max_pixels: int = MAX_PIXELS, background: str | None = None) -> Picture:
@@ -75,7 +75,7 @@ def readable_suffixes() -> frozenset[str]:
 
 
 def encode(image: Picture | Image.Image, kind: str) -> bytes:
-    """The picture as the bytes of a `kind` file: png and webp are lossless, jpg has quality 95.
+    """The picture as the bytes of a `kind` file: png and webp are lossless, jpg has quality 95, avif 90.
 
     EXIF in an image's `info` goes along. Raises ConfigError for another kind, ImageError when the format cannot hold
     the picture (webp: 16383 a side).
@@ -92,6 +92,8 @@ def encode(image: Picture | Image.Image, kind: str) -> bytes:
             picture.save(buffer, "JPEG", quality=95, subsampling=0, exif=exif)
         elif kind == "webp":
             picture.save(buffer, "WEBP", lossless=True, exif=exif)
+        elif kind == "avif":  # not in every Pillow
+            picture.save(buffer, "AVIF", quality=90, subsampling="4:4:4", speed=8, exif=exif)
         else:
             raise ConfigError(f"picture format {kind!r} is not one of {', '.join(FORMATS)}")
     except (OSError, ValueError) as error:

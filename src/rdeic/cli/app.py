@@ -45,6 +45,7 @@ for command in (
     using.info,
     using.models,
     using.doctor,
+    using.serve,
     developing.import_checkpoint,
     developing.train,
     developing.evaluate,

@@ -33,6 +33,8 @@ SCALE = (
     "it is restored at its own size. --no-scale refuses instead."
 )
 
+SERVE_JOBS = "Requests that are computed at a time; they share the processor."
+
 
 def _memory(text: str) -> int:
     try:
@@ -159,6 +161,40 @@ def decompress(
     run = coding.RunOptions(force, preserve_times, jobs, threads)
     options = coding.DecompressOptions(out, detail, steps, wanted, model, place, max_pixels, run)
     coding.decompress(inputs, options)
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than localhost needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 for any that is free.")] = 7334,
+    token: Annotated[
+        str | None,
+        typer.Option(help="That clients must send. Default: RDEIC_TOKEN; if needed and not set, a new one."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME|DIR", help="Installed model, or a model folder.")
+    ] = "mini",
+    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=SERVE_JOBS)] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
+    waiting: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Requests that may wait for their turn.")
+    ] = 16,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Of the body of a request.")
+    ] = 64_000_000,
+    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = 50_000_000,
+    seconds: Annotated[float, typer.Option(min=1, help="That one request may be computed.")] = 300,
+) -> None:
+    """Serve a web page and an HTTP API, for this machine only unless told otherwise; pip install 'rdeic[serve]'."""
+    from rdeic.cli import serving
+
+    serving.serve(
+        serving.ServeOptions(
+            host, port, token, model, device, threads, jobs, waiting, max_bytes, max_pixels, seconds
+        )
+    )
 
 
 def info(

@@ -6,7 +6,7 @@ every codec is tried at 1, 1/2, 1/3 and 1/4 of the size (Lanczos down, and up ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,15 +37,24 @@ class Attempt(NamedTuple):
 class Conventional:
     """One picture and one codec; files made for one size are kept for the next."""
 
-    def __init__(self, codec: str, picture: Picture, downscales: Sequence[int] = DOWNSCALES) -> None:
-        """picture: (H, W, 3) uint8. Raises ConfigError unless `codec` is one of CODECS, and installed."""
+    def __init__(
+        self,
+        codec: str,
+        picture: Picture,
+        downscales: Sequence[int] = DOWNSCALES,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """picture: (H, W, 3) uint8. `before` is called before each file is made, and may raise to end the search.
+
+        Raises ConfigError unless `codec` is one of CODECS, and installed.
+        """
         if codec not in CODECS:
             raise ConfigError(f"no conventional codec {codec!r}: choose from {', '.join(CODECS)}")
         full = pillow.create(codec, (), _TIMEOUT)
         if isinstance(full, UnavailableCodec):
             raise ConfigError(f"{codec}: {full.reason}")
         self._variants: dict[int, Codec] = {n: Downscaled(full, n) if n > 1 else full for n in downscales}
-        self._picture = picture
+        self._picture, self._before = picture, before
         self._files: dict[tuple[int, int], bytes] = {}  # by downscale and quality
 
     def closest(self, size: int) -> Attempt:
@@ -66,6 +75,7 @@ class Conventional:
             def make(quality: int, downscale: int = downscale, codec: Codec = codec) -> bytes:
                 key = downscale, quality
                 if key not in self._files:
+                    self._before()
                     self._files[key] = codec.encode(self._picture, f"q{quality}")
                 return self._files[key]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from rdeic.errors import ImageError
+from rdeic.errors import ImageError, TooLargeError
 from rdeic.pictures import formats, jxl
 
 MAX_SIDE = 65_535
@@ -42,7 +42,7 @@ def open_limited(data: bytes, max_pixels: int) -> Image.Image:
         try:
             image = Image.open(io.BytesIO(data), formats=names)
         except Image.DecompressionBombError as error:
-            raise ImageError(_too_large("far too large", max_pixels)) from error
+            raise TooLargeError(_too_large("far too large", max_pixels)) from error
         except Exception as error:  # Pillow's parsers raise almost anything on hostile files
             name = _NAMES.get(names[0], names[0])
             raise ImageError(f"this {name} file cannot be read ({_reason(names[0], data)})") from error
@@ -51,12 +51,12 @@ def open_limited(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
-    """Raises ImageError for sides beyond 1..65535 and for more than `max_pixels`."""
+    """Raises ImageError for sides beyond 1..65535, TooLargeError for more than `max_pixels`."""
     width, height = size
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ImageError(f"sides must be 1 to {MAX_SIDE} pixels, this is {width}x{height}")
     if width * height > max_pixels:
-        raise ImageError(_too_large(f"{width}x{height}", max_pixels))
+        raise TooLargeError(_too_large(f"{width}x{height}", max_pixels))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from rdeic.errors import ImageError
+from rdeic.errors import ImageError, TransparencyError
 from rdeic.pictures import colour
 
 Picture: TypeAlias = NDArray[np.uint8]  # (H, W, 3), sRGB
@@ -42,9 +42,9 @@ class Parts(NamedTuple):
 
 
 def render(parts: Parts, behind: Colour | None) -> Picture:
-    """The picture with `behind` behind it. Raises ImageError for transparency without."""
+    """The picture with `behind` behind it. Raises TransparencyError where it shows and there is none."""
     if parts.alpha is not None and behind is None:
-        raise ImageError(
+        raise TransparencyError(
             "has transparent pixels; choose what lies behind them with --background COLOUR, in Pillow's save with "
             "background="
         )

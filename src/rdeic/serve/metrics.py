@@ -1,0 +1,69 @@
+"""What a server counts, for Prometheus. Nothing of it says anything about a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+_SECONDS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Meters:
+    """Of one server."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "rdeic_requests", "Answers, by path and status.", ("path", "status"), registry=registry
+        )
+        self._wait = Histogram(
+            "rdeic_wait_seconds",
+            "From a place to a turn.",
+            ("operation",),
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._work = Histogram(
+            "rdeic_work_seconds", "Of a turn.", ("operation",), registry=registry, buckets=_SECONDS
+        )
+        self._waiting = Gauge("rdeic_waiting", "Requests with a place and without a turn.", registry=registry)
+        self._working = Gauge("rdeic_working", "Requests whose turn it is.", registry=registry)
+        self._bytes = Counter(
+            "rdeic_bytes", "Of pictures and files, in bodies and answers.", ("direction",), registry=registry
+        )
+
+    def watch(self, waiting: Callable[[], int], working: Callable[[], int]) -> None:
+        """Where the gauges read from."""
+        self._waiting.set_function(waiting)
+        self._working.set_function(working)
+
+    def answered(self, path: str, status: int) -> None:
+        """One request."""
+        self._requests.labels(path, str(status)).inc()
+
+    def worked(self, operation: str, waited: float, worked: float) -> None:
+        """One turn, in seconds."""
+        self._wait.labels(operation).observe(waited)
+        self._work.labels(operation).observe(worked)
+
+    def received(self, size: int) -> None:
+        """Bytes of a picture or file."""
+        self._bytes.labels("in").inc(size)
+
+    def sent(self, size: int) -> None:
+        """Bytes of a picture or file."""
+        self._bytes.labels("out").inc(size)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._registry)
