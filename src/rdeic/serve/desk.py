@@ -92,7 +92,7 @@ class Desk:
         self._turns = asyncio.Semaphore(limits.working)  # in order of arrival
 
         def prepare() -> None:  # torch keeps the number of threads for each thread
-            threads.share(limits.working, threads_each)
+            threads.use(threads_each or max(1, threads.used() // limits.working))
 
         self._pool = ThreadPoolExecutor(limits.working, "rdeic", prepare)
         meters.watch(lambda: self._count(working=False), lambda: self._count(working=True))
