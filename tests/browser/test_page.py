@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, opened
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 import rdeic
+from browser.conftest import PATIENCE, opened
 from rdeic import codec, images
 
 expect.set_options(timeout=PATIENCE)
