@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")  # of rdeic[serve]
@@ -141,7 +142,9 @@ def test_who_sends_nothing_more_loses_the_connection(port: int, sent: bytes) -> 
 
 
 @pytest.mark.slow
-def test_who_takes_no_answer_loses_the_connection(port: int, large: bytes) -> None:
+def test_who_takes_no_answer_loses_the_connection(port: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)  # more than sockets hold
+    large = images.encode(noise, "png")
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         head = f"POST /v1/show HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(large)}\r\n\r\n"
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
