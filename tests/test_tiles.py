@@ -240,6 +240,19 @@ def test_a_picture_in_tiles_is_nearly_the_whole_and_has_no_seams(config: ModelCo
         assert at_borders <= elsewhere + 0.02
 
 
+@pytest.mark.parametrize("config", [LOCAL_TINY, ATTENTIVE])
+def test_tiles_in_half_precision_are_nearly_the_whole_in_it(config: ModelConfig) -> None:
+    half = torch.bfloat16
+    model, picture = model_of(config).set_precision(half, half).prepare(), textured(300, 410)
+    whole, found = restored(model, picture, SMALL)
+    assert psnr(found, whole) > 40
+    with torch.inference_mode():
+        padded = torch.from_numpy(images.pad(picture, 64)).permute(2, 0, 1)[None] / 127.5 - 1
+        y, in_tiles = model.analyse(padded), tiled.analyse(model, picture, SMALL)
+    assert in_tiles.dtype == y.dtype == torch.float32
+    assert (in_tiles - y).square().mean() < 0.01 * y.square().mean()
+
+
 def test_seams_are_seen() -> None:
     """Of tiles without a halo."""
     model = model_of(LOCAL_TINY)

@@ -109,7 +109,7 @@ def denoise(model: Rdeic, y_hat: Tensor, level: Tensor, how: Restoring, tiling: 
     z0_hat = y_hat.new_zeros(1, channels, height // stride, width // stride)
     noises = list(itertools.islice(how.noises(z0_hat), how.steps))
     g_s = nn.Sequential(model.compression.g_s, model.compression.to_latent)
-    seen = y_stride * reach(g_s, y_hat[:, :, :4, :4])
+    seen = y_stride * reach(g_s, y_hat[:, :, :4, :4].to(model.compression.to_latent.weight))
 
     def features(cut: Cut) -> CompressedFeatures:
         tile_of = [_around(span, seen, length) for span, length in zip(cut, (height, width), strict=True)]
@@ -163,7 +163,8 @@ def decode(model: Rdeic, z0_hat: Tensor, size: Size, tiling: Tiling) -> Picture:
         return d(torch.cat([_part(z0_hat, cut, stride) for cut in cuts]))
 
     known = _moments(networks, Overview(z0_hat, UNIT // stride), tiling.sample, x_of)
-    seen = stride * reach(networks, z0_hat[:, :, : UNIT // stride, : UNIT // stride])
+    example = z0_hat[:, :, : UNIT // stride, : UNIT // stride].to(model.precision)
+    seen = stride * reach(networks, example)
     picture = np.empty((size.height, size.width, 3), np.uint8)
     for rows, columns in grid(height, width, tiling.side, _halo(seen, model.config.y_stride, tiling)):
         with moments.given(known):

@@ -30,7 +30,6 @@ def reach(net: Net, example: Tensor, work: Callable[[Net, Tensor], Any] | None =
     for layer in watched.modules():
         if hasattr(layer, "padding"):
             layer.register_forward_hook(add)
-    example = example.to(next(net.parameters()).dtype)
     with torch.no_grad():
         work(watched, example) if work else watched(example)
     return math.ceil(total)
