@@ -91,7 +91,7 @@ def test_the_relay_is_that_of_the_decoder(subject: Subject, pictures: list[Named
         for landing, quality in zip(measured.landings, (10, 90), strict=True):
             psnr, z_c, z0_hat = expected(subject, one.picture, quality)
             assert measured.ceiling == pytest.approx(psnr, abs=1e-3)
-            assert (landing.z_c, landing.z0_hat) == pytest.approx((z_c, z0_hat), rel=1e-4)
+            assert (landing.z_c, landing.z0_hat) == pytest.approx((z_c, z0_hat), rel=1e-3)
             assert landing.nearer == (z0_hat < z_c) and landing.quality == quality
             assert landing.bpp == 8 * len(subject.make(one.picture, quality)) / (HEIGHT * WIDTH)
     both = relay.mean(found)
@@ -139,7 +139,7 @@ def test_bars_are_of_real_files_beside_avif(
     assert (rows[0]["bound"], rows[0]["rule"], rows[0]["verdict"]) == ("28.5", "at least", "missed")
     for row, pairs in zip(rows[1:3], truth, strict=True):
         _, z_c, z0_hat = np.mean(pairs, axis=0)
-        assert (float(row["value"]), float(row["rival"])) == pytest.approx((z0_hat, z_c), rel=1e-4)
+        assert (float(row["value"]), float(row["rival"])) == pytest.approx((z0_hat, z_c), rel=1e-3)
         assert row["verdict"] == ("met" if z0_hat < z_c else "missed") and row["bound"] == row["rival"]
 
     assert by_what["share of pictures that get there"]["verdict"] == "met"

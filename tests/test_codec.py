@@ -27,7 +27,7 @@ from rdeic.metadata import Location, Metadata
 def test_public_names_are_the_promised_ones() -> None:
     promised = (
         "CheckpointError Codec ConfigError FileFormatError ImageError Info Metadata ModelMismatchError RateError "
-        "RdeicError TrainingError VerifyError __version__ inspect load"
+        "RdeicError TooLargeError TrainingError TransparencyError VerifyError __version__ inspect load"
     )
     assert sorted(rdeic.__all__) == sorted(promised.split())
     assert all(getattr(rdeic, name) is not None for name in rdeic.__all__)
@@ -38,7 +38,7 @@ def test_public_names_are_the_promised_ones() -> None:
 
 def test_every_exception_is_below_the_root() -> None:
     errors = [getattr(rdeic, name) for name in rdeic.__all__ if name.endswith("Error")]
-    assert len(errors) == 9
+    assert len(errors) == 11
     assert all(issubclass(error, rdeic.RdeicError) for error in errors)
 
 

@@ -148,7 +148,7 @@ def test_files_decode_on_either_device_wherever_they_were_made(
 ) -> None:
     folder = str(save_random_model(SHAPES[shape], tmp_path / shape, seed=0))
     with second_device(float64) as device:
-        here, far = Subject(folder, "cpu"), Subject(folder, str(device))
+        here, far = Subject(folder, "cpu", "fp32"), Subject(folder, str(device))
         check_files(here, far, photo)
         blob = here.make(photo, 50)
         for part, expected in zip(far.latent(blob, photo), here.latent(blob, photo), strict=True):

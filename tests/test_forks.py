@@ -30,7 +30,7 @@ context = multiprocessing.get_context("fork")
 def used():
     import torch
     torch.set_num_threads(2)
-    codec = rdeic.load(FOLDER, "cpu")
+    codec = rdeic.load(FOLDER, "cpu", encoder_precision="fp32")
     codec.decompress(codec.compress(PICTURE, quality=30))
     return codec
 def say(**found):
@@ -96,9 +96,9 @@ def test_a_fork_in_the_middle_of_another_threads_picture_works(tiny_folder: Path
     """Also in the middle of loading a model, whose lock would stay locked."""
     found = run(
         """
-codec, fresh, ended = used(), rdeic.load(FOLDER, "cpu"), []
+codec, fresh, ended = used(), rdeic.load(FOLDER, "cpu", encoder_precision="fp32"), []
 def keep_busy():
-    rdeic.load(FOLDER, "cpu").compress(PICTURE)
+    rdeic.load(FOLDER, "cpu", encoder_precision="fp32").compress(PICTURE)
     fresh.compress(PICTURE)
     while not ended:
         codec.compress(PICTURE)
@@ -129,7 +129,7 @@ import torch, rdeic.codec
 torch.set_num_threads(2)
 torch.sort(torch.rand(1_000_000)), torch.rand(500, 500) @ torch.rand(500, 500)
 def work(_):
-    return len(rdeic.load(FOLDER, "cpu").compress(PICTURE)), torch.get_num_threads()
+    return len(rdeic.load(FOLDER, "cpu", encoder_precision="fp32").compress(PICTURE)), torch.get_num_threads()
 with context.Pool(1) as pool:
     (found,) = pool.map(work, [0])
 say(found=found, expected=work(0))
@@ -162,7 +162,7 @@ torch = sys.modules["torch"]
 torch.cuda.is_initialized = lambda: True
 def work(device):
     try:
-        return len(rdeic.load(FOLDER, device).compress(PICTURE))
+        return len(rdeic.load(FOLDER, device, encoder_precision="fp32").compress(PICTURE))
     except rdeic.ConfigError as error:
         return str(error)
 with context.Pool(1) as pool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 MOST_JOBS = 8  # pictures at a time; with more, their Python would wait for each other
 
@@ -35,3 +37,14 @@ def use(count: int) -> None:
 
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def using(count: int) -> Iterator[None]:
+    """`use` for a while."""
+    before = used()
+    use(count)
+    try:
+        yield
+    finally:
+        use(before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,21 +124,29 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
     batch.run(inputs, target, Packing(_remaker(coder, options)), work, lanes.jobs)
 
 
-def _remaker(coder: codec.Codec, options: CompressOptions) -> Callable[[Source, bytes], bytes | None]:
-    """Compresses a picture at the settings of an .rdeic file: only of the picture that it holds the same comes out."""
+def _remaker(coder: codec.Codec, options: CompressOptions) -> Callable[[Source, bytes], Iterator[bytes]]:
+    """Compresses a picture at the settings of an .rdeic file: only of the picture that it holds the same comes out.
 
-    def remake(source: Source, there: bytes) -> bytes | None:
+    In half precision y depends on the number of threads, so both of a batch and of a single picture are tried, and
+    single precision, which an earlier run may have asked for.
+    """
+    single = codec.load(options.model, *options.place._replace(encoder_precision="fp32"))
+
+    def remake(source: Source, there: bytes) -> Iterator[bytes]:
         with contextlib.suppress(RdeicError):  # no .rdeic file, or none of this model
             found = rdeic.inspect(there)
-            return coder.compress(
-                images.read(source.data, options.max_pixels, options.background),
-                quality=found.quality,
-                seed=found.seed,
-                verify=False,
-                metadata=found.metadata,
-                max_pixels=options.max_pixels,
-            )
-        return None
+            picture = images.read(source.data, options.max_pixels, options.background)
+            for one, count in ((coder, 1), (coder, threads.cores()), (single, 1)):
+                with threads.using(count):
+                    remade = one.compress(
+                        picture,
+                        quality=found.quality,
+                        seed=found.seed,
+                        verify=False,
+                        metadata=found.metadata,
+                        max_pixels=options.max_pixels,
+                    )
+                yield remade
 
     return remake
 

@@ -7,7 +7,7 @@ made from another one is never replaced unless that is forced. Names and times d
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -50,8 +50,8 @@ class Rules(Protocol):
 class Packing:
     """Pictures => .rdeic files. These have no room to say what they were made from: a journal beside them does."""
 
-    def __init__(self, remake: Callable[[Source, bytes], bytes | None] = lambda source, there: None) -> None:
-        """`remake` compresses an input at the settings of an .rdeic file; None: it cannot."""
+    def __init__(self, remake: Callable[[Source, bytes], Iterable[bytes]] = lambda source, there: ()) -> None:
+        """`remake` compresses an input at the settings of an .rdeic file, in each way in which that may have been."""
         self._remake = remake
         self._journals: dict[Path, Journal] = {}
         self._warned = False
@@ -84,7 +84,7 @@ class Packing:
         if result is None:
             return None
         there = place.read_bytes()
-        if there != result and there != self._remake(source, there):
+        if there != result and there not in self._remake(source, there):
             raise ImageError(
                 f"{name}: {place} exists, made from another picture of that name, or nobody can tell; {_REMEDY}"
             )

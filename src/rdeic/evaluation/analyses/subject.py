@@ -18,6 +18,7 @@ from rdeic.evaluation.codecs.own import model_name
 from rdeic.images import Picture
 from rdeic.latent_codec import quantise_all
 from rdeic.model import QUALITY_STEPS, Rdeic
+from rdeic.precision import AUTO
 
 
 class Named(NamedTuple):
@@ -53,10 +54,14 @@ class Latent(NamedTuple):
 class Subject(Codec):
     """One model under analysis."""
 
-    def __init__(self, model: str, device: str | None = None) -> None:
-        """An installed model's name or a model folder. Raises ConfigError if there is no such model."""
+    def __init__(self, model: str, device: str | None = None, precision: str = AUTO) -> None:
+        """An installed model's name or a model folder; `precision` of everything, as `codec.load` takes it.
+
+        Raises ConfigError if there is no such model.
+        """
         folder = registry.find(model)
-        super().__init__(folder, Settings(device, compile=False))  # a graph has no inside to look into
+        # Not compiled: a graph has no inside to look into.
+        super().__init__(folder, Settings(device, False, precision, precision))
         self.name = model_name(folder)
 
     def make(self, picture: Picture, quality: float) -> bytes:
