@@ -218,6 +218,7 @@ def survives_a_killed_worker(folder: Path, model: Path, pngs: list[bytes]) -> No
     assert len(list(places[1].iterdir())) == len(pngs)
 
 
+@pytest.mark.slow  # starting a cluster takes half a minute, a minute and more where the machine is busy
 def test_a_cluster_that_loses_a_worker_does_everything_once_and_then_nothing(
     tmp_path: Path, tiny_folder: Path, pngs: list[bytes]
 ) -> None:
@@ -233,6 +234,7 @@ def test_a_cluster_that_loses_a_worker_does_everything_once_and_then_nothing(
     assert not (out / "broken.png.rdeic").exists()
 
 
+@pytest.mark.slow
 def test_the_pages_own_code_runs_on_a_cluster(tmp_path: Path, pngs: list[bytes]) -> None:
     (tmp_path / "photographs" / "2026").mkdir(parents=True)
     for n, png in enumerate(pngs[:5]):
