@@ -177,6 +177,7 @@ def test_networks_take_turns_while_bits_are_read_beside_them(
     model, wanted = codec.model_of(blob), codec.decompress(blob)
     in_e, bits_read, denoising = threading.Event(), threading.Event(), threading.Event()
     found: list[object] = []
+    count = torch.get_num_threads()
 
     def e_begins(*_: object) -> None:
         in_e.set()
@@ -184,6 +185,7 @@ def test_networks_take_turns_while_bits_are_read_beside_them(
         found.append(denoising.wait(0.2))
 
     def restore() -> None:
+        torch.set_num_threads(count)  # which sums depend on
         assert in_e.wait(20)
         with second_device():
             found.append(np.array_equal(codec.decompress(blob), wanted))

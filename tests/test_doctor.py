@@ -11,25 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from program_runs import Program, program
-
-__all__ = ["program"]  # a fixture
 
 
-def wrong(program: Program, *arguments: str) -> list[dict[str, Any]]:
+def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, where no other test has told torch of a device."""
+    command = [sys.executable, "-m", "rdeic", "doctor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def wrong(*arguments: str) -> list[dict[str, Any]]:
     """What is wrong, by --json."""
-    done = program("doctor", "--json", *arguments)
-    said = json.loads(done.out)
+    done = doctor("--json", *arguments)
+    said = json.loads(done.stdout)
     found = [finding for finding in said["findings"] if finding["remedy"]]
-    assert (done.code, said["sound"]) == ((1, False) if found else (0, True))
+    assert (done.returncode, said["sound"]) == ((1, False) if found else (0, True))
     return found
 
 
-def test_a_sound_installation(program: Program, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sound_installation(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RDEIC_MODELS", str(tiny_folder.parent))
-    done = program("doctor", "--device", "cpu")
-    lines = done.out.decode().splitlines()
-    assert (done.code, done.err) == (0, "")
+    done = doctor("--device", "cpu")
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
     assert all(line.startswith("ok  ") for line in lines)
     for part, said in (
         ("versions", f"Python: {sys.version.split()[0]}"),
@@ -43,7 +46,7 @@ def test_a_sound_installation(program: Program, tiny_folder: Path, monkeypatch: 
 
 
 def test_what_is_wrong_with_models_and_devices(
-    program: Program, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut, other = tmp_path / "models" / "cut", tmp_path / "models" / "other"
     for folder in (cut, other):
@@ -54,7 +57,7 @@ def test_what_is_wrong_with_models_and_devices(
     (other / "config.json").write_text(configured.replace('"latent_channels": 4', '"latent_channels": 6'))
     assert (other / "config.json").read_text() != configured
     monkeypatch.setenv("RDEIC_MODELS", str(tmp_path / "models"))
-    found = wrong(program, "--device", "cuda:99")
+    found = wrong("--device", "cuda:99")
     assert [(one["part"], one["name"]) for one in found[:2]] == [("models", "cut"), ("models", "other")]
     assert "cannot be read as weights" in found[0]["found"]
     assert found[0]["remedy"] == f"replace {cut} by a sound copy, or remove it"
@@ -63,11 +66,11 @@ def test_what_is_wrong_with_models_and_devices(
     assert "--device cpu" in found[2]["remedy"]
 
 
-def test_a_folder_of_models_that_is_not_there(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_models_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RDEIC_MODELS", "/no/such/folder")
-    done = program("doctor")
-    lines = done.out.decode().splitlines()
-    assert done.code == 1
+    done = doctor()
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
     assert "WRONG  models     RDEIC_MODELS: /no/such/folder is no folder" in lines
     assert lines[-1].startswith("to mend models RDEIC_MODELS: set RDEIC_MODELS to a folder of model folders")
 

@@ -71,11 +71,12 @@ def test_an_archive_is_not_replaced_by_its_own_restoration(
 def test_a_restored_picture_does_not_take_the_place_of_an_original(
     program: Program, picture: Path, model: tuple[str, ...]
 ) -> None:
-    assert program("compress", picture, "-o", "b.rdeic", *model).code == 0
+    alike = (*model, "--encoder-precision", "fp32")  # at any number of threads
+    assert program("compress", picture, "-o", "b.rdeic", *alike).code == 0
     Path("dir").mkdir()
     picture.rename("dir/b.png")
     assert program("decompress", "b.rdeic", "-o", "dir/b.jpg", *model).code == 0  # comes first
-    done = program("compress", "dir", *model)
+    done = program("compress", "dir", *alike)
     assert (done.code, done.err.splitlines()[-1]) == (0, "1 done, 0 finished before, 1 left out, 0 failed")
     assert Path("dir/b.rdeic").read_bytes() == Path("b.rdeic").read_bytes()
 

@@ -132,6 +132,9 @@ class _Batch:
             advance(self._pace.rates())
 
         for item in self._inputs.items:
+            place = self._target.place(item, self._inputs.batch)
+            while place is not None and any(job.place == place for job in under_way):
+                settle()  # for if it fails, another may have its place
             job = None
             with self._reported(item):
                 job = self._start(item)
