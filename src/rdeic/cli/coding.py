@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -130,15 +132,15 @@ def _remaker(coder: codec.Codec, options: CompressOptions) -> Callable[[Source, 
     In half precision y depends on the number of threads, so both of a batch and of a single picture are tried, and
     single precision, which an earlier run may have asked for.
     """
-    single = codec.load(options.model, *options.place._replace(encoder_precision="fp32"))
+    settings = [options.place, options.place._replace(encoder_precision="fp32")]
 
     def remake(source: Source, there: bytes) -> Iterator[bytes]:
         with contextlib.suppress(RdeicError):  # no .rdeic file, or none of this model
             found = rdeic.inspect(there)
             picture = images.read(source.data, options.max_pixels, options.background)
-            for one, count in ((coder, 1), (coder, threads.cores()), (single, 1)):
+            for place, count in itertools.product(dict.fromkeys(settings), {1, threads.used()}):
                 with threads.using(count):
-                    remade = one.compress(
+                    remade = coders(place).compress(
                         picture,
                         quality=found.quality,
                         seed=found.seed,
@@ -147,6 +149,10 @@ def _remaker(coder: codec.Codec, options: CompressOptions) -> Callable[[Source, 
                         max_pixels=options.max_pixels,
                     )
                 yield remade
+
+    @functools.cache
+    def coders(place: Settings) -> codec.Codec:
+        return coder if place == options.place else codec.load(options.model, *place)
 
     return remake
 
