@@ -146,7 +146,9 @@ def train_config(mse: float) -> TrainConfig:
         perceptual=0.0,
         ms_ssim=0.0,
         latent=1.0,
+        z_c=1.0,
         latent_noise=0.0,
+        anchor=0.0,
         rate_targets=(),
         rate_speed=0.0,
     )

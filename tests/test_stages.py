@@ -20,7 +20,7 @@ from rdeic.training.metrics import ms_ssim, ms_ssim_each
 from rdeic.training.noise import Noise
 from rdeic.training.relay_stages import Distortion, IndependentStage
 from rdeic.training.stages import build_stage
-from rdeic.training.trainer import Trainer
+from rdeic.training.trainer import Trainer, to_signed
 from rdeic.types import Compressed, CompressedFeatures
 
 STAGES = ("autoencoder", "prior", "independent", "fixed-step")
@@ -81,7 +81,9 @@ def config(train_decoder: bool = False) -> TrainConfig:
             perceptual=0.0,
             ms_ssim=0.0,
             latent=1.0,
+            z_c=1.0,
             latent_noise=0.0,
+            anchor=0.0,
             rate_targets=(),
             rate_speed=0.0,
         ),
@@ -243,6 +245,34 @@ def test_balance_divides_each_pictures_loss_by_its_own_lambda(balance: float) ->
     found = stage.objective(quality, compressed, [Distortion("z_c", 2.0, error)])
     each = [(bpp + lam * 2.0 * d) / lam**balance for bpp, lam, d in ((0.25, 0.5, 3.0), (2.0, 8.0, 0.5))]
     assert float(found.total) == pytest.approx(sum(each) / 2 + 0.125)
+
+
+def weighed(stage: str = "fixed-step", **weights: float) -> dict[str, float]:
+    """Terms of a loss with these weights, its total among them."""
+    base = config(train_decoder=True)
+    loss = build_stage(
+        stage, fresh(), dataclasses.replace(base, loss=dataclasses.replace(base.loss, **weights))
+    ).loss(to_signed(pictures(), torch.device("cpu")), noise(1))
+    return {"total": float(loss.total.detach())} | {name: float(value) for name, value in loss.terms}
+
+
+@pytest.mark.parametrize("stage", ["independent", "fixed-step"])
+def test_the_compressed_latent_has_a_weight_of_its_own(stage: str) -> None:
+    equal = {"lambda_min": 2.0, "lambda_max": 2.0}
+    without, with_both = weighed(stage, z_c=0.0, **equal), weighed(stage, **equal)
+    assert with_both["total"] - without["total"] == pytest.approx(2.0 * without["z_c"], rel=1e-4)
+
+
+def test_an_anchored_decoder_also_restores_the_latent_itself() -> None:
+    model = fresh()
+    with torch.no_grad():
+        x = to_signed(pictures(), torch.device("cpu"))
+        encoded = model.autoencoder.encode(x)
+        z0 = model.autoencoder.sample(encoded, noise(1).normal(encoded.mean))
+        error = float((model.autoencoder.decode(z0[:1]) - x[:1]).square().mean())
+    free, anchored = weighed(), weighed(anchor=3.0)
+    assert anchored["anchor"] == pytest.approx(error, rel=1e-4)
+    assert anchored["total"] - free["total"] == pytest.approx(3.0 * error, rel=1e-3)
 
 
 def test_unknown_stages_and_a_distance_without_a_name_are_refused() -> None:

@@ -61,6 +61,7 @@ def settings(framework: str, squeezenet: Path, side: int = SIDE) -> TrainConfig:
             perceptual=1.0,
             ms_ssim=float(side >= SIDE),
             latent_noise=0.1,
+            anchor=0.1,
             rate_targets=(0.1, 0.4),
             rate_speed=0.1,
         ),

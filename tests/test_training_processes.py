@@ -33,8 +33,8 @@ CONFIG = TrainConfig(
     validate_every=10, validation_images=3, checkpoint_every=10, keep_last=2, keep_best="", rounded_rate=False,
     train_decoder=False, decoder_lr_factor=1.0, features="", perceptual="",
     loss=LossWeights(
-        kl=1e-4, lambda_min=0.5, lambda_max=8.0, balance=0.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=1.0,
-        latent_noise=0.0, rate_targets=(), rate_speed=0.0,
+        kl=1e-4, lambda_min=0.5, lambda_max=8.0, balance=0.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=1.0, z_c=1.0,
+        latent_noise=0.0, anchor=0.0, rate_targets=(), rate_speed=0.0,
     ),
     critic=NO_CRITIC,
     method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),

@@ -27,8 +27,10 @@ class LossWeights:
     mse: float  # squared error of pixels
     perceptual: float  # distance of `perceptual.load`
     ms_ssim: float  # 1 - MS-SSIM, fixed-step stage only; crops of 192 pixels or more
-    latent: float  # squared error of the latent z_0
+    latent: float  # squared error of the restored latent z0_hat; of eps where that is learned
+    z_c: float  # squared error of the compressed latent z_c
     latent_noise: float  # autoencoder stage: D sees z0 with up to so many deviations of noise
+    anchor: float  # fixed-step stage, where D learns: squared error of D(z0), the first sixth of each batch
     rate_targets: tuple[
         float, ...
     ]  # bits per pixel that lambda_r holds, at equally spaced qualities; () for none

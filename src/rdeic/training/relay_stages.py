@@ -28,6 +28,8 @@ from rdeic.training.rates import RateControl
 from rdeic.training.stage_base import PerceptualStage
 from rdeic.types import Compressed, CompressedFeatures, Encoded
 
+ANCHORED = 6  # one crop in so many is restored from z0 itself
+
 
 class Distortion(NamedTuple):
     """One term that lambda_r weighs."""
@@ -143,7 +145,7 @@ class IndependentStage(_RateDistortion):
         compressed = self._compress(encoded, quality, noise)
         features = compressed.features._replace(z_c=compressed.features.z_c.float())
         weight = self.weights.latent
-        distortions = [Distortion("z_c", weight, mse_each(features.z_c, z0))]
+        distortions = [Distortion("z_c", self.weights.z_c, mse_each(features.z_c, z0))]
         if self.method.framework == "relay":
             distortions.append(Distortion("z0", weight, self._relay_error(z0, features, noise)))
         elif self.method.framework == "pure-noise":
@@ -207,7 +209,7 @@ class FixedStepStage(_RateDistortion):
             quality,
             compressed,
             [
-                Distortion("z_c", w.latent, mse_each(features.z_c, z0)),
+                Distortion("z_c", w.z_c, mse_each(features.z_c, z0)),
                 Distortion("z0", w.latent, mse_each(z0_hat, z0)),
                 Distortion("mse", w.mse, mse_each(x_hat, x)),
                 Distortion("perceptual", w.perceptual, judged.distance),
@@ -215,7 +217,18 @@ class FixedStepStage(_RateDistortion):
                 Distortion("realism", -1.0, judged.realism),
             ],
         )
+        if w.anchor:
+            found = self._anchored(found, x, z0)
         if judged.critic_loss is None:
             return found
         terms = (*found.terms, ("critic", judged.critic_loss.detach()))
         return found._replace(terms=terms, critic=judged.critic_loss)
+
+    def _anchored(self, found: StageLoss, x: Tensor, z0: Tensor) -> StageLoss:
+        """Adds what D makes of z0 itself, lest it forget to be E's inverse: a part of the batch is enough."""
+        few = slice(-(-len(x) // ANCHORED))
+        error = F.mse_loss(self.model.autoencoder.decode(z0[few]).float(), x[few])
+        return found._replace(
+            total=found.total + self.weights.anchor * error,
+            terms=(*found.terms, ("anchor", error.detach())),
+        )
