@@ -19,10 +19,14 @@ from rdeic.training.stage_base import PerceptualStage, StageBase
 from rdeic.types import Encoded
 
 DISTURBANCE = 0.25  # deviations of a latent's channel, for the validation
-WHITENING_BATCHES = 64  # the last training batches, whose latents set the mean and deviation
+WHITENING_CROPS = 512  # at least; of the last training batches, whose latents set the mean and deviation
 
 
 class AutoencoderStage(PerceptualStage):
+    def __init__(self, model: Rdeic, config: TrainConfig) -> None:
+        super().__init__(model, config)
+        self.batch = config.batch
+
     def trainable(self) -> list[nn.Parameter]:
         return list(self.model.autoencoder.parameters())
 
@@ -69,7 +73,7 @@ class AutoencoderStage(PerceptualStage):
         )
 
     def finish(self, recent: Iterator[Tensor]) -> None:
-        whiten_latents(self.model, islice(recent, WHITENING_BATCHES))
+        whiten_latents(self.model, islice(recent, -(-WHITENING_CROPS // self.batch)))
 
 
 def disturbed(z0: Tensor, amount: Tensor, noise: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ def launch(
         if config.threads:
             torch.set_num_threads(config.threads)
         _require_sense(config, processes)
+        torch.backends.cudnn.benchmark = (
+            True  # batches of one shape: the fastest kernels are worth looking for
+        )
         training, held_out = sources.split(sources.find(data))
         model = _initial_model(config, processes.device)
         prepared = build_stage(stage, model, config)
