@@ -22,9 +22,9 @@ from rdeic import files, images
 from rdeic.errors import CheckpointError, ImageError
 from rdeic.training.sources import Source
 
-LOAD = 59_900_000  # bytes that come in at a time: a little below what is let in, for a tar file's last block
 PIECE = 15_000_000  # bytes of a file on the way out
 MOST_FILES = 8  # of them at a time, the manifest among them
+MOST_BYTES = 61_000_000  # of them together
 MANIFEST = "MANIFEST.json"
 TAR_BLOCK, TAR_END = 512, 10_240  # bytes: of a header and of what a member is padded to; of the end
 
@@ -130,7 +130,8 @@ class Dispatch:
             (self._waiting / old.name).unlink(missing_ok=True)
         for piece, part in zip(archive.pieces, parts, strict=True):
             files.atomic_write(self._waiting / piece.name, part)
-        write_manifest([one for one in known if one.name != name] + [archive], self._waiting)
+        # The newest goes first: it is wanted most.
+        write_manifest([archive] + [one for one in known if one.name != name], self._waiting)
 
     def send(self) -> int:
         """=> how many pieces still wait."""
@@ -138,11 +139,15 @@ class Dispatch:
         waiting = [self._waiting / piece.name for archive in archives for piece in archive.pieces]
         waiting = [path for path in waiting if path.is_file()]
         write_manifest(archives, self._output)
-        room = MOST_FILES - sum(1 for _ in self._output.iterdir())
-        for path in waiting[:room]:
+        there = [path.stat().st_size for path in self._output.iterdir()]
+        room, left = MOST_FILES - len(there), MOST_BYTES - sum(there)
+        for count, path in enumerate(waiting):
+            left -= path.stat().st_size
+            if count >= room or left < 0:
+                return len(waiting) - count
             files.atomic_write(self._output / path.name, path.read_bytes())
             path.replace(self._sent / path.name)
-        return max(len(waiting) - room, 0)
+        return 0
 
     def send_again(self) -> None:
         """Everything that was sent waits once more."""
@@ -151,29 +156,29 @@ class Dispatch:
 
 
 class _Loads:
-    """Folders that are filled one after the other."""
+    """Folders that are filled one after the other, each with at most `limit` bytes."""
 
-    def __init__(self, out: Path) -> None:
-        self.out, self.folders, self.room = out, list[Path](), 0
+    def __init__(self, out: Path, limit: int) -> None:
+        self.out, self.limit, self.folders, self.room = out, limit, list[Path](), 0
 
     def place_for(self, size: int) -> Path:
         """The folder that has room for so many bytes, a new one if need be."""
         if self.room < size:
             self.folders.append(self.out / f"load-{len(self.folders)}")
             self.folders[-1].mkdir(parents=True)
-            self.room = LOAD
+            self.room = self.limit
         self.room -= size
         return self.folders[-1]
 
 
 def pack(
-    pictures: Sequence[Source], quality: int, entries: Sequence[tuple[str, Path]], out: Path
+    pictures: Sequence[Source], quality: int, entries: Sequence[tuple[str, Path]], limit: int, out: Path
 ) -> list[Path]:
-    """Fills folders of at most 60 MB each: pieces of the entries, then pictures, re-encoded as WebP, in tar files.
+    """Fills folders of `limit` bytes each: pieces of the entries, then pictures, re-encoded as WebP, in tar files.
 
     => the folders, to be brought one after the other.
     """
-    loads = _Loads(out)
+    loads = _Loads(out, limit)
     if entries:
         archive, parts = archived("freight", entries)
         for piece, part in zip(archive.pieces, parts, strict=True):

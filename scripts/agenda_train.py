@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -38,7 +38,7 @@ class Leg(NamedTuple):
     """One stage of the agenda."""
 
     stage: str
-    config: Path
+    config: Path  # its name is the stage's folder: one kind of stage may come twice
     share: float  # of the training time
 
 
@@ -62,18 +62,24 @@ def legs(arguments: argparse.Namespace) -> list[Leg]:
     return found
 
 
-def train_all(arguments: argparse.Namespace, clock: Clock) -> None:
-    """The stages that are not finished, up to the end of the call. Raises OutOfTimeError where it comes first."""
+def train_all(arguments: argparse.Namespace, clock: Clock, deliver: Callable[[Path], None]) -> None:
+    """The stages that are not finished, up to the end of the call; each stage's folder is given to `deliver`.
+
+    Raises OutOfTimeError where the end comes first.
+    """
     start, run = arguments.start, arguments.run
     for number, leg in enumerate(legs(arguments)):
-        out: Path = arguments.work / leg.stage
+        out: Path = arguments.work / leg.config.stem
         if not finished(out):
             clock.require(arguments.worthwhile)
             if number == 0 and run is not None:
                 take_over(run, out)
             config = _config(leg, start, arguments)
             later = sum(other.share for other in legs(arguments)[number:])
-            _train_leg(leg, config, leg.share / later, out, arguments, clock)
+            try:
+                _train_leg(leg, config, leg.share / later, out, arguments, clock)
+            finally:
+                deliver(out)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if not finished(out):
@@ -162,23 +168,24 @@ def _loading_seconds(data: Sequence[Path]) -> float:
     return 1.2 * (time.monotonic() - start) * len(found) / max(len(sample), 1)
 
 
-def freight(work: Path) -> Iterator[tuple[str, list[tuple[str, Path]]]]:
-    """What came of training, the most wanted first: (archive, (name inside, file)s)."""
-    for out in sorted(work.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
-        if not (out / "plan.json").is_file():
-            continue
-        small = [path for name in ("plan.json", "log.txt") if (path := out / name).is_file()]
-        entries = [(f"{out.name}/{path.name}", path) for path in small]
-        for kind in ("model", "best"):
-            if (out / kind / registry.CONFIG_FILE).is_file():
-                half = work / "half" / out.name / kind
-                save_model(load_model(out / kind, "cpu", precision=torch.float32)[0], half, torch.float16)
-                entries += [(f"{out.name}/{kind}/{path.name}", path) for path in sorted(half.iterdir())]
-                break
-        yield f"{out.name}-model", entries
-        for step in checkpoint.steps(out)[-1:]:
-            path = checkpoint.path_of(step, out)
-            yield f"{out.name}-checkpoint", [(f"{out.name}/{path.name}", path)]
+def freight(out: Path) -> tuple[str, list[tuple[str, Path]]]:
+    """What came of a stage, as an archive's name and (name inside, file)s.
+
+    Of a finished one the model in half precision, of another the newest checkpoint, with which it goes on.
+    """
+    entries = [
+        (f"{out.name}/{path.name}", path)
+        for name in ("plan.json", "log.txt")
+        if (path := out / name).is_file()
+    ]
+    if finished(out):
+        half = out / "half"
+        save_model(load_model(out / "model", "cpu", precision=torch.float32)[0], half, torch.float16)
+        return f"{out.name}-model", entries + [
+            (f"{out.name}/model/{path.name}", path) for path in sorted(half.iterdir())
+        ]
+    newest = [checkpoint.path_of(step, out) for step in checkpoint.steps(out)[-1:]]
+    return f"{out.name}-checkpoint", entries + [(f"{out.name}/{path.name}", path) for path in newest]
 
 
 @contextlib.contextmanager

@@ -13,14 +13,15 @@ Exit status 0: all is done; 75: the time is up, the same command goes on; 1: a n
     time      benchmarks/full_size.py with random weights of sd21: eager, graphs and compile, each checked against
               float32 before it is timed
     train     stages, each for its share of all the time that is left, with the learning rate falling by the clock;
-              the first goes on from the newest checkpoint of --run. Default: the four of configs/mini-gpu
-    send      nothing new, only what earlier calls had no room for; --again: everything once more
+              the first goes on from the newest checkpoint of --run. Default: the five of configs/mini-gpu
+    send      nothing new, only what earlier calls had no room for; --again: everything once more. It also fetches
+              from a call that trains in the background, of which it shares --work
     join      what came back, put together and verified
 
-What came of a part is in --output as soon as it ends: at most 8 flat files of at most 15 MB, one of them a manifest;
-what has no room waits in --work for the next call, before which --output is to be emptied. A part that fails does not
-keep the others from running. A bare machine needs torch, constriction and the package's other dependencies
-(pip install -e .). --tiny, the default without a GPU, tries the same commands on something small.
+What came of a part is in --output as soon as it ends: at most 8 flat files of at most 15 MB, 60 MB together and one of
+them a manifest; what has no room waits in --work for the next call, before which --output is to be emptied. A part
+that fails does not keep the others from running. A bare machine needs torch, constriction and the package's other
+dependencies (pip install -e .). --tiny, the default without a GPU, tries the same commands on something small.
 """
 
 from __future__ import annotations
@@ -44,7 +45,13 @@ from rdeic.training import checkpoint, sources
 
 ROOT = Path(__file__).resolve().parents[1]
 MINI_GPU = ROOT / "configs" / "mini-gpu"
-SHARES = {"autoencoder": "0.3", "prior": "0.2", "independent": "0.25", "fixed-step": "0.25"}
+LEGS = (  # stage, file of MINI_GPU, share of the time
+    ("autoencoder", "autoencoder", "0.27"),
+    ("prior", "prior", "0.08"),
+    ("independent", "independent", "0.19"),
+    ("fixed-step", "fixed-step", "0.23"),
+    ("fixed-step", "finish", "0.23"),
+)
 TABLES: dict[str, Callable[[argparse.Namespace, Clock], list[Path]]] = {
     "devices": compare_devices,
     "time": time_full_size,
@@ -53,6 +60,7 @@ ON_THE_MACHINE = ("devices", "time", "train", "send")
 PARTS = ("pack", *ON_THE_MACHINE, "join")
 MORE_TO_DO = 75  # exit status
 WEBP_QUALITY = 86
+LOAD_MB = 59.9  # what comes in at a time, and a little less: a tar file's last block has to fit
 
 
 def pack_loads(arguments: argparse.Namespace) -> None:
@@ -69,7 +77,8 @@ def pack_loads(arguments: argparse.Namespace) -> None:
     if arguments.eval:
         entries += [(f"eval/{path.name}", path) for path in sorted(arguments.eval.iterdir())]
     found = sources.find(arguments.data)
-    for folder in pack(found, arguments.webp_quality, entries, arguments.output):
+    limit = int(arguments.load_mb * 1e6)
+    for folder in pack(found, arguments.webp_quality, entries, limit, arguments.output):
         size = sum(path.stat().st_size for path in folder.iterdir())
         print(f"{folder}: {size / 1e6:.1f} MB", flush=True)
 
@@ -107,7 +116,7 @@ def work_off_part(name: str, arguments: argparse.Namespace, clock: Clock, dispat
             found = TABLES[name](arguments, clock)
             dispatch.add(name, [(path.name, path) for path in found])
         elif name == "train":
-            train_all(arguments, clock)
+            train_all(arguments, clock, lambda out: dispatch.add(*freight(out)))
     except OutOfTimeError:
         print(f"{name}: the time is up, the same command goes on", file=sys.stderr)
         status = MORE_TO_DO
@@ -117,9 +126,6 @@ def work_off_part(name: str, arguments: argparse.Namespace, clock: Clock, dispat
     except Exception:  # of whatever kind: the machine is lent once, and the other parts may work
         traceback.print_exc()
         status = 1
-    if name == "train":
-        for archive, entries in freight(arguments.work):
-            dispatch.add(archive, entries)
     dispatch.send()
     return status
 
@@ -136,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise CheckpointError(f"still to be fetched: {', '.join(missing)}")
         return 0
     arguments.train = arguments.train or [
-        [stage, MINI_GPU / f"{stage}.toml", SHARES[stage]] for stage in SHARES
+        [stage, MINI_GPU / f"{name}.toml", share] for stage, name, share in LEGS
     ]
     if arguments.tiny is None:
         arguments.tiny = arguments.device == "cpu"
@@ -193,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
     add("--runs", type=int, default=5, help="for time")
     add("--tiny", action=argparse.BooleanOptionalAction, help="default: without a GPU")
     add("--webp-quality", type=int, default=WEBP_QUALITY, help="for pack")
+    add("--load-mb", type=float, default=LOAD_MB, help="for pack: less where the working tree travels along")
     add("--pieces", type=Path, nargs="+", default=[], metavar="DIR", help="for join")
     add("--again", action="store_true", help="send everything once more")
     return options

@@ -118,8 +118,6 @@ def test_training_takes_the_time_that_is_left_and_is_delivered(tmp_path: Path) -
     join = ["--only", "join", "--pieces", str(tmp_path / "out"), "--output", str(tmp_path / "back")]
     assert script("gpu_agenda").main(join) == 0
     assert rdeic.load(tmp_path / "back" / "prior" / "model", "cpu").config.name == "mini"
-    back = checkpoint.load(checkpoint.path_of(step, tmp_path / "back" / "prior"))
-    assert all(torch.equal(a, b) for a, b in zip(back.trainable, saved.trainable, strict=True))
 
 
 def test_a_call_that_is_over_leaves_a_checkpoint_and_the_next_goes_on(tmp_path: Path) -> None:
@@ -138,6 +136,13 @@ def test_a_call_that_is_over_leaves_a_checkpoint_and_the_next_goes_on(tmp_path: 
         steps += checkpoint.steps(tmp_path / "work" / "prior")[-1:]
     assert 0 < steps[0] < steps[1]
     assert not (tmp_path / "work" / "prior" / "model").exists()
+    join = ["--only", "join", "--pieces", str(tmp_path / "out"), "--output", str(tmp_path / "back")]
+    assert script("gpu_agenda").main(join) == 0
+    back, saved = (
+        checkpoint.load(checkpoint.path_of(steps[1], tmp_path / place / "prior"))
+        for place in ("back", "work")
+    )
+    assert all(torch.equal(a, b) for a, b in zip(back.trainable, saved.trainable, strict=True))
 
 
 def test_a_part_that_fails_does_not_keep_the_others(
@@ -165,7 +170,6 @@ def test_loads_hold_the_pictures_under_their_names_and_the_rest_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freight = script("agenda_freight")
-    monkeypatch.setattr(freight, "LOAD", 60_000)
     monkeypatch.setattr(freight, "PIECE", 20_000)
     monkeypatch.setattr(freight, "TAR_END", 10_240)
     pictures = tmp_path / "pictures"
@@ -178,7 +182,7 @@ def test_loads_hold_the_pictures_under_their_names_and_the_rest_in_pieces(
     weights = tmp_path / "weights"
     weights.write_bytes(rng.bytes(50_000))
     found = find([pictures])
-    loads = freight.pack(found, 86, [("start/weights", weights)], tmp_path / "loads")
+    loads = freight.pack(found, 86, [("start/weights", weights)], 60_000, tmp_path / "loads")
     assert len(loads) > 2
     for load in loads:
         assert sum(path.stat().st_size for path in load.iterdir()) <= 60_000 + 512
@@ -211,6 +215,18 @@ def test_what_has_no_room_waits_for_the_next_call(tmp_path: Path, monkeypatch: p
     assert freight.join(outs[:1], tmp_path / "half") != []
     assert freight.join(outs, tmp_path / "back") == []
     assert (tmp_path / "back" / "inside").read_bytes() == source.read_bytes()
+
+    newer = tmp_path / "newer"
+    dispatch = freight.Dispatch(tmp_path / "waiting", newer)
+    dispatch.add("later", [("later", source)])
+    dispatch.send_again()
+    assert dispatch.send() == 35  # of 42: what came last goes first
+    assert all(path.name.startswith("later") for path in newer.iterdir() if path.name != freight.MANIFEST)
+    monkeypatch.setattr(freight, "MOST_BYTES", 9000)
+    crowded = tmp_path / "crowded"
+    dispatch = freight.Dispatch(tmp_path / "waiting", crowded)
+    dispatch.send()
+    assert 8000 < sum(path.stat().st_size for path in crowded.iterdir()) <= 9000
 
     damaged = next(path for path in sorted(outs[0].iterdir()) if path.name != freight.MANIFEST)
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")

@@ -60,7 +60,7 @@ def distance(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("stage", ["autoencoder", "prior", "independent", "fixed-step"])
 def test_no_step_of_any_stage_waits_for_the_device(stage: str, distance: Path) -> None:
-    crop = 192 if stage == "fixed-step" else 64
+    crop = 192 if stage in ("autoencoder", "fixed-step") else 64
     config = dataclasses.replace(
         settings.read(CONFIGS / f"{stage}.toml"), batch=2, accumulate=2, crop=crop, perceptual=str(distance)
     )
