@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 import rdeic
-from rdeic import images
 from rdeic.evaluation import datasets, metrics, report
 from rdeic.evaluation.analyses import relay
 from rdeic.evaluation.analyses.relay import Relay
 from rdeic.evaluation.analyses.subject import Named, Subject
 from rdeic.evaluation.conventional import Conventional
 from rdeic.evaluation.metrics import Judges
+from rdeic.pictures import images
 
 CEILING = 28.5  # dB, of D(z0)
 BEHIND_AVIF = 1.5  # dB of PSNR

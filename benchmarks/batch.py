@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 import rdeic
-from rdeic import images
 from rdeic.evaluation import datasets, report
+from rdeic.pictures import images
 
 HERE = str(Path(rdeic.__file__).parent.parent)
 SHIFT = 7  # columns, each time that a picture comes again
@@ -38,7 +38,7 @@ SHIFT = 7  # columns, each time that a picture comes again
 RUNNER = """
 import io, json, sys, time
 import torch
-from rdeic import cli, codec
+from rdeic import cli, load
 answers, sys.stdout = sys.stdout, io.StringIO()
 for line in sys.stdin:
     sys.argv = json.loads(line)

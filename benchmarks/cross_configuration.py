@@ -26,7 +26,10 @@ from pathlib import Path
 import cross_worker
 from cross_worker import Configuration, Task
 
-from rdeic import RdeicError, images, registry
+import rdeic
+from rdeic import RdeicError
+from rdeic.checkpoints import registry
+from rdeic.pictures import images
 
 WEAKEST = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -48,7 +51,7 @@ HERE = (
 
 def start(what: str, task: Task, configuration: Configuration) -> None:
     """Runs a worker to its end. Raises subprocess.CalledProcessError."""
-    here = str(Path(registry.__file__).parent.parent)
+    here = str(Path(rdeic.__file__).parent.parent)
     threads = str(configuration.threads)
     environment = {**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     if configuration.weakest:

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdeic import images, registry
+from rdeic.checkpoints import registry
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
 from rdeic.errors import FileFormatError
+from rdeic.pictures import images
 
 if TYPE_CHECKING:
     import torch
 
-    from rdeic.latent_codec import EntropyModel
-    from rdeic.model import Rdeic
+    from rdeic.model.latent_codec import EntropyModel
+    from rdeic.model.model import Rdeic
 
 
 class Configuration(NamedTuple):
@@ -105,7 +106,7 @@ def load(task: Task, configuration: Configuration) -> Rdeic:
     import torch
     from safetensors.numpy import load_file
 
-    from rdeic.model import Rdeic
+    from rdeic.model.model import Rdeic
 
     torch.set_num_threads(configuration.threads)
     torch.backends.mkldnn.set_flags(configuration.mkldnn)
@@ -137,7 +138,7 @@ def analysed(model: Rdeic, configuration: Configuration, path: str) -> torch.Ten
 def encode(model: Rdeic, entropy: EntropyModel, y: torch.Tensor, quality: int) -> Coded:
     import torch
 
-    from rdeic.latent_codec import encode_y
+    from rdeic.model.latent_codec import encode_y
 
     compression = model.compression
     scaled = compression.scale_y(y, torch.tensor([quality / 255]).to(y))
@@ -151,7 +152,7 @@ def decode(model: Rdeic, entropy: EntropyModel, coded: Coded) -> str:
     """SHA-256 of the symbols; empty if the stream was refused."""
     import torch
 
-    from rdeic.latent_codec import decode_y
+    from rdeic.model.latent_codec import decode_y
 
     indices = torch.from_numpy(coded.indices)[None].to(entropy.codebook.entries.device)
     try:
@@ -173,7 +174,7 @@ def hyper(entropy: EntropyModel, indices: torch.Tensor, quality: int) -> torch.T
 @contextlib.contextmanager
 def symbols_hash() -> Iterator[Any]:
     """The SHA-256 of all symbols that `latent_codec` codes meanwhile, as little-endian int32."""
-    from rdeic import latent_codec
+    from rdeic.model import latent_codec
 
     digest = hashlib.sha256()
 

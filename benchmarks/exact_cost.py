@@ -30,14 +30,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import rdeic
-from rdeic import checkpoints, images, payload, registry
-from rdeic.container import OVERHEAD
+from rdeic.checkpoints import checkpoints, registry
+from rdeic.container import payload
+from rdeic.container.container import OVERHEAD
 from rdeic.entropy import tables
 from rdeic.evaluation import report
 from rdeic.evaluation.analyses.allocation import symbol_bits
-from rdeic.latent_codec import EntropyModel, Walked, encode_y, quantise_all
-from rdeic.model import QUALITY_STEPS, Rdeic
+from rdeic.model.latent_codec import EntropyModel, Walked, encode_y, quantise_all
+from rdeic.model.model import QUALITY_STEPS, Rdeic
 from rdeic.nn.rate import bits
+from rdeic.pictures import images
 from rdeic.types import CodedLatent, EntropyParams
 
 

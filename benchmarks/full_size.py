@@ -31,10 +31,10 @@ import torch
 from full_size_parts import PARTS, WAYS, Meter, Row, Size, Subject, measure, profile
 
 import rdeic
-from rdeic import checkpoints, registry
+from rdeic.checkpoints import checkpoints, registry
 from rdeic.config import PRESETS, SD21, ModelConfig
 from rdeic.evaluation import report
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 SIZES = "512x512,768x512,1920x1080"

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdeic.config import ModelConfig
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.nn.graphs import Capture, CudaGraphs, GraphCache
 from rdeic.nn.norm import GroupNorm
 from rdeic.types import CodedLatent, CompressedFeatures

@@ -6,7 +6,7 @@
 SIZES are megapixels. The pictures are made from the photograph: mirrored side by side until they are large enough, each
 time at another brightness and contrast, with grain of standard deviation 2 over all, so that nothing repeats. Times are
 the clock's and the processor's; the latter depend less on what else the machine does. The peak is that of the whole
-process, Python, torch and the weights included, and beside it is the estimate that `rdeic.limits` makes of it.
+process, Python, torch and the weights included, and beside it is the estimate that `rdeic.codec.limits` makes of it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ import numpy as np
 from PIL import Image
 
 import rdeic
-from rdeic import images, limits, registry
+from rdeic.checkpoints import registry
+from rdeic.codec import limits
+from rdeic.container.stored_size import Size
 from rdeic.evaluation import report
-from rdeic.stored_size import Size
+from rdeic.pictures import images
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "kodim23.png"
 GRAIN = 2.0

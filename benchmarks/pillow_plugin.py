@@ -20,8 +20,8 @@ from pathlib import Path
 from PIL import Image
 
 import rdeic.pillow
-from rdeic import exif
 from rdeic.evaluation import report
+from rdeic.pictures import exif
 
 PHOTO = Path(__file__).resolve().parent.parent / "examples" / "kodim23.png"
 _PROCESSES = 9

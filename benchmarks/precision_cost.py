@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 import rdeic
-from rdeic import images
 from rdeic.evaluation import metrics, report
+from rdeic.pictures import images
 
 METRICS = ("psnr", "ms_ssim")
 

@@ -23,10 +23,10 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 import rdeic
-from rdeic import images
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.conventional import CODECS, Conventional
 from rdeic.evaluation.metrics import Judges
+from rdeic.pictures import images
 
 P = ParamSpec("P")
 T = TypeVar("T")

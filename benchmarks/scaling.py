@@ -1,12 +1,13 @@
-"""At which rates a smaller stored picture looks better: the figures behind `rdeic.scaling`.
+"""At which rates a smaller stored picture looks better: the figures behind `rdeic.codec.scaling`.
 
     python benchmarks/scaling.py KODAK --perceptual squeezenet1_0.safetensors [--pictures 8] [--enlarge 2] [-o CSV]
 
 Each picture is stored at 1/1, 1/2, ... of its sides at several qualities, restored from the file, scaled back and
 compared with the original. Every metric of a picture is read off straight lines over the logarithm of the rate and
 averaged over the pictures. Printed are the averages at each rate, the best scale marked; the rate below which each
-scale beats the next larger one; the rates that each scale can reach; and what `rdeic.scaling.Rule` makes of it: a scale
-is left where the next smaller one is better by two of the three metrics, or where none of the pictures gets so small.
+scale beats the next larger one; the rates that each scale can reach; and what `rdeic.codec.scaling.Rule` makes of it: a
+scale is left where the next smaller one is better by two of the three metrics, or where none of the pictures gets so
+small.
 
 `--enlarge K` stands in for photographs of more pixels than there are: the middle of each picture, K times as large
 (Lanczos), with grain. That is a window of 768x384 in a photograph of 12 megapixels whose finest detail is K pixels
@@ -30,13 +31,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rdeic
-from rdeic import container, images, scaling, stored_size
+from rdeic.codec import scaling
 from rdeic.config import ModelConfig
-from rdeic.container import OVERHEAD
+from rdeic.container import container, stored_size
+from rdeic.container.container import OVERHEAD
+from rdeic.container.stored_size import Size
 from rdeic.evaluation import metrics as judges
 from rdeic.evaluation import report
 from rdeic.evaluation.types import Score
-from rdeic.stored_size import Size
+from rdeic.pictures import images
 
 METRICS = ("ssim", "ms_ssim", "perceptual")
 LOWER_IS_BETTER = ("perceptual",)

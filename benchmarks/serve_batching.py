@@ -15,7 +15,9 @@ import time
 import torch
 from PIL import Image
 
-from rdeic import checkpoints, codec, container, payload, registry
+from rdeic.checkpoints import checkpoints, registry
+from rdeic.codec import codec
+from rdeic.container import container, payload
 from rdeic.types import CompressedFeatures
 
 _BATCHES = (1, 2, 4)

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 import rdeic
-from rdeic import checkpoints, images, registry
+from rdeic.checkpoints import checkpoints, registry
 from rdeic.evaluation import report
+from rdeic.pictures import images
 
 P = ParamSpec("P")
 FLOAT32 = ("fp32", "fp32")  # the precisions of a codec

@@ -3,7 +3,7 @@
     python benchmarks/tiled_counts.py [--model sd21] [--sizes 1920x1080,4000x3000] [--precision fp16|bf16|fp32]
 
 For E, relay diffusion and D: the batch that group norms take their statistics from, and one tile or window, as
-`rdeic.tiled` cuts them without a limit of memory; beside them the same network on the whole picture. Alive are
+`rdeic.model.tiled` cuts them without a limit of memory; beside them the same network on the whole picture. Alive are
 activations and what norms need in between, not weights, whose size is printed below. Attention counts as a kernel that
 holds no scores.
 """
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
+from rdeic.model.tiles import Sample, Tiling
 from rdeic.nn import moments
-from rdeic.tiles import Sample, Tiling
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 

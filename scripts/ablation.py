@@ -30,12 +30,14 @@ import torch
 from ablation_measure import METRICS, Judge, Restoring, Row, means, measure, read, write
 
 import rdeic
-from rdeic import files, images, registry
-from rdeic.checkpoints import load_model, save_model
+from rdeic.checkpoints import registry
+from rdeic.checkpoints.checkpoints import load_model, save_model
 from rdeic.errors import ConfigError, TrainingError
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.analyses import ablation
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
+from rdeic.pictures import images
+from rdeic.system import files
 from rdeic.training import config as settings
 from rdeic.training import run as train
 

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdeic import container, images
-from rdeic.container import Header, RdeicFile
+from rdeic.container import container
+from rdeic.container.container import Header, RdeicFile
 from rdeic.diffusion.schedule import Sampler
 from rdeic.entropy import indices
 from rdeic.errors import ConfigError
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.metrics import Judges
-from rdeic.model import QUALITY_STEPS, Rdeic
+from rdeic.model.model import QUALITY_STEPS, Rdeic
+from rdeic.pictures import images
 
 SEED = 0  # of the decoder's noise
 

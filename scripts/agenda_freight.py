@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from rdeic import files, images
 from rdeic.errors import CheckpointError, ImageError
+from rdeic.pictures import images
+from rdeic.system import files
 from rdeic.training.sources import Source
 
 PIECE = 15_000_000  # bytes of a file on the way out

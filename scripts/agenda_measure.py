@@ -17,10 +17,13 @@ import torch
 from agenda_clock import Clock
 from PIL import Image
 
-from rdeic import checkpoints, codec, container, images, payload, registry
+from rdeic.checkpoints import checkpoints, registry
+from rdeic.codec import codec
+from rdeic.container import container, payload
 from rdeic.errors import ConfigError, RdeicError
 from rdeic.evaluation import report
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
+from rdeic.pictures import images
 from rdeic.training import sources
 
 ROOT = Path(__file__).resolve().parents[1]

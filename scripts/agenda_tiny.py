@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from rdeic.checkpoints import save_model
+from rdeic.checkpoints.checkpoints import save_model
 from rdeic.config import (
     AutoencoderConfig,
     CompressionConfig,
@@ -20,7 +20,7 @@ from rdeic.config import (
     ModelConfig,
     UNetConfig,
 )
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.training.perceptual import SqueezeNetDistance
 
 TINY = ModelConfig(

@@ -20,9 +20,10 @@ from typing import NamedTuple, TextIO
 import torch
 from agenda_clock import Clock, OutOfTimeError
 
-from rdeic import files, registry
-from rdeic.checkpoints import load_model, save_model
+from rdeic.checkpoints import registry
+from rdeic.checkpoints.checkpoints import load_model, save_model
 from rdeic.errors import ConfigError, TrainingError
+from rdeic.system import files
 from rdeic.training import checkpoint, sources
 from rdeic.training import config as settings
 from rdeic.training import run as train

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import rdeic
-from rdeic import images
 from rdeic.evaluation import report
 from rdeic.evaluation.conventional import Conventional
+from rdeic.pictures import images
 
 RIVALS = (("AVIF", "avif"), ("WebP", "webp"), ("JPEG", "jpeg"))
 GAP = 8  # white pixels around every panel

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import rdeic
-from rdeic import images
+from rdeic.pictures import images
 
 BPP = 0.08
 GAP = 8  # white pixels between the two pictures

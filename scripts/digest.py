@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import rdeic
-from rdeic import files
 from rdeic.errors import ConfigError
 from rdeic.evaluation import report
 from rdeic.evaluation.analyses import drawing, sweep
@@ -22,6 +21,7 @@ from rdeic.evaluation.means import Mean, curve, failures, means
 from rdeic.evaluation.results import Results, load
 from rdeic.evaluation.same_rate import AtRate, Reading, at_rates
 from rdeic.evaluation.types import METRICS, Metric
+from rdeic.system import files
 
 DIGITS = {"psnr": 2, "ssimulacra2": 1, "cvvdp": 2, "butteraugli": 2}  # 3 for the others
 HIGHEST = 0.3  # bits per pixel: beyond it nothing is extreme any more

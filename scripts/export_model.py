@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 import rdeic
-from rdeic.checkpoints import load_model, save_model
+from rdeic.checkpoints.checkpoints import load_model, save_model
 from rdeic.errors import ConfigError
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 
 
 def shift_gains(model: Rdeic, shifts: list[float]) -> None:

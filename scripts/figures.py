@@ -21,12 +21,12 @@ from typing import NamedTuple
 import torch
 
 import rdeic
-from rdeic import images
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.analyses import ablation, allocation, correlation, detail, page, sweep, times
 from rdeic.evaluation.analyses.page import Section, Table
 from rdeic.evaluation.analyses.subject import Named, Subject, check_names, choose
 from rdeic.evaluation.analyses.sweep import Axis, Decoding, Judge, Point
+from rdeic.pictures import images
 
 METRICS = ("psnr", "ms_ssim", "lpips", "dists", "gradients", "perceptual")
 TABLE_STEPS = (2, 5, 50)  # of the paper's Tables I and III

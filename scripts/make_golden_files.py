@@ -24,14 +24,15 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-import golden_files_set as golden_set
-
 import rdeic
-from rdeic import config, container, images, metadata, payload, stored_size
-from rdeic.container import Section
-from rdeic.metadata import Location, Metadata
-from rdeic.model import Rdeic
-from rdeic.stored_size import Size
+from rdeic import config
+from rdeic.container import container, metadata, payload, stored_size
+from rdeic.container.container import Section
+from rdeic.container.metadata import Location, Metadata
+from rdeic.container.stored_size import Size
+from rdeic.model.model import Rdeic
+from rdeic.pictures import images
+from support import golden_files_set as golden_set
 
 MEAN_TOLERANCE, MAX_TOLERANCE = 0.25, 4.0  # of 255; float64 and bfloat16 networks: see the folder's README
 DESCRIBED = Metadata(

@@ -2,7 +2,7 @@
 
     python scripts/man_page.py [-o docs/man/rdeic.1]      # or: make man
 
-The page is committed, so that a wheel can carry it; `tests/test_man_page.py` fails if it is not what this writes.
+The page is committed, so that a wheel can carry it; `tests/docs/test_man_page.py` fails if it is not what this writes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typer
 
 import rdeic
 from rdeic.cli.app import app
-from rdeic.files import atomic_write
+from rdeic.system.files import atomic_write
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "man" / "rdeic.1"
 _ABOUT = """\

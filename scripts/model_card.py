@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import rdeic
-from rdeic import files, registry
+from rdeic.checkpoints import registry
 from rdeic.evaluation import report
 from rdeic.evaluation.report import Table
+from rdeic.system import files
 from rdeic.training import config as settings
 from rdeic.training.config import TrainConfig
 

@@ -29,7 +29,7 @@ from torch.utils.flop_counter import flop_registry
 
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.nn.norm import GroupNorm
 from rdeic.training import config as settings
 from rdeic.training import crops, perceptual

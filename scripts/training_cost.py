@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.training import config as settings
 from rdeic.training.method import reshaped
 

@@ -19,7 +19,7 @@ import torch
 
 import rdeic
 from rdeic.config import PRESETS, ModelConfig, from_json
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.training import config as settings
 from rdeic.training import sources
 from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops

@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdeic import images
-from rdeic.container import MAX_PIXELS
+from rdeic.container.container import MAX_PIXELS
 from rdeic.errors import ImageError
-from rdeic.pictures import boxes, colour, formats, png
+from rdeic.pictures import boxes, colour, formats, images, png
 
 PROFILES = {1: b"GRAY", 3: b"RGB ", 4: b"CMYK"}  # by samples a pixel
 BLOCK = 8  # pixels

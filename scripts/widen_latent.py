@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rdeic import checkpoints, registry
+from rdeic.checkpoints import checkpoints, registry
 from rdeic.config import PRESETS, ModelConfig
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 
 MOMENTS = ("autoencoder.encoder.conv_out.", "autoencoder.quant_conv.")  # means, then log variances
 LATENT_TO_LATENT = ("autoencoder.quant_conv.weight", "autoencoder.post_quant_conv.weight")

@@ -14,7 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rdeic.codec import Codec, load
+    from rdeic.codec.codec import Codec, load
+    from rdeic.container.info import Info, inspect
+    from rdeic.container.metadata import Metadata
     from rdeic.errors import (
         CheckpointError,
         ConfigError,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
         TransparencyError,
         VerifyError,
     )
-    from rdeic.info import Info, inspect
-    from rdeic.metadata import Metadata
 
 __version__ = "0.1.0"
 
@@ -54,11 +54,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Codec": "rdeic.codec",
-    "load": "rdeic.codec",
-    "Info": "rdeic.info",
-    "inspect": "rdeic.info",
-    "Metadata": "rdeic.metadata",
+    "Codec": "rdeic.codec.codec",
+    "load": "rdeic.codec.codec",
+    "Info": "rdeic.container.info",
+    "inspect": "rdeic.container.info",
+    "Metadata": "rdeic.container.metadata",
 }
 
 

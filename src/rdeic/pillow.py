@@ -24,12 +24,12 @@ from PIL import (
 )  # writes EXIF; later, the first picture opened would wait for it
 from PIL.ExifTags import Base
 
-from rdeic import container, exif, images, info, marks
-from rdeic.codec import Codec, Settings
-from rdeic.codecs import Codecs
+from rdeic.codec.codec import Codec, Settings
+from rdeic.codec.codecs import Codecs
+from rdeic.container import container, info, marks
+from rdeic.container.metadata import Metadata
 from rdeic.errors import ConfigError, FileFormatError, RdeicError
-from rdeic.metadata import Metadata
-from rdeic.pictures import render
+from rdeic.pictures import exif, images, render
 
 if TYPE_CHECKING:
     from PIL._imaging import PixelAccess

@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("playwright.sync_api")  # of rdeic[browser]
 pytest.importorskip("fastapi")  # of rdeic[serve]
 
-import serving
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from support import serving
 
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),

@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 import rdeic
 from browser.conftest import PATIENCE, opened
-from rdeic import codec, images
+from rdeic.codec import codec
+from rdeic.pictures import images
 
 expect.set_options(timeout=PATIENCE)
 

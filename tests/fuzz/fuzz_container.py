@@ -9,7 +9,8 @@ MEMORY = 64 << 20
 
 def load() -> engine.Harness:
     import rdeic
-    from rdeic import container, exif, info
+    from rdeic.container import container, info
+    from rdeic.pictures import exif
 
     def target(data: bytes) -> bool:
         try:

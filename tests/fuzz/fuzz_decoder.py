@@ -15,7 +15,7 @@ from fuzz import engine
 from fuzz.mutations import resealed
 
 if TYPE_CHECKING:
-    from rdeic.codec import Codec
+    from rdeic.codec.codec import Codec
 
 MEMORY = 1 << 30
 MAX_PIXELS = 128 * 128
@@ -34,7 +34,7 @@ def load() -> engine.Harness:
     import torch
 
     import rdeic
-    from rdeic import container
+    from rdeic.container import container
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -58,9 +58,8 @@ def load() -> engine.Harness:
 
 def tiny_codec(folder: Path) -> Codec:
     """Loaded: nothing in `folder` is needed any more."""
-    from conftest import TINY, save_random_model
-
     import rdeic
+    from support.tiny import TINY, save_random_model
 
     compression = dataclasses.replace(TINY.compression, codebook_size=CODEBOOK_SIZE)
     save_random_model(dataclasses.replace(TINY, compression=compression), folder, seed=0)
@@ -82,7 +81,7 @@ def fresh(codec: Codec) -> list[bytes]:
 
 def stored_smaller(codec: Codec) -> list[bytes]:
     """The first of `fresh`, for larger pictures than they code."""
-    from rdeic import container
+    from rdeic.container import container
 
     made = []
     for width, height in ((65, 64), (128, 128)):
@@ -97,9 +96,9 @@ def wild(codec: Codec) -> list[bytes]:
     import numpy as np
     import torch
 
-    from rdeic import container
+    from rdeic.container import container
     from rdeic.entropy import indices
-    from rdeic.latent_codec import encode_y
+    from rdeic.model.latent_codec import encode_y
 
     template = container.unpack(fresh(codec)[0])
     model = codec._load().model

@@ -11,9 +11,9 @@ from fuzz.mutations import resealed
 
 
 def container_files() -> dict[str, bytes]:
-    from rdeic import metadata
-    from rdeic.container import Header, RdeicFile, Section, pack
-    from rdeic.stored_size import Size
+    from rdeic.container import metadata
+    from rdeic.container.container import Header, RdeicFile, Section, pack
+    from rdeic.container.stored_size import Size
 
     plain = Header(b"\x01\x02\x03\x04", width=768, height=512, quality=128, steps=2, seed=0)
     described = metadata.Metadata(

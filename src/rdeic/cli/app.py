@@ -9,7 +9,7 @@ import typer
 
 import rdeic
 from rdeic.cli import developing, using
-from rdeic.text import harmless
+from rdeic.system.text import harmless
 
 _UsageError: Any = typer.BadParameter.__bases__[
     0

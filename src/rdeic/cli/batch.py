@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import typer
 
-from rdeic import files
 from rdeic.cli.console import explain, fail, progress, say, tell
 from rdeic.cli.inputs import Inputs, Item, Source, left_out
 from rdeic.cli.journal import digest
@@ -28,6 +27,7 @@ from rdeic.cli.rules import Rules
 from rdeic.cli.status import INTERRUPTED, NO_ROOM
 from rdeic.cli.writing import beside, identity, occupied, to_stdout, writing
 from rdeic.errors import CheckpointError, ConfigError, ImageError, RdeicError
+from rdeic.system import files
 
 _MODE = 0o777  # never set-user-ID and its like
 

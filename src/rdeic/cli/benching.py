@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rdeic import files
 from rdeic.cli.console import Advance, fail, progress, remarks
 from rdeic.cli.inputs import STREAM, gather
-from rdeic.container import MAX_PIXELS
+from rdeic.container.container import MAX_PIXELS
 from rdeic.errors import ConfigError, ImageError
+from rdeic.system import files
 
 if TYPE_CHECKING:
     from rdeic.evaluation.analyses.sizes import CoderSpeed, ColdStart, SizeCosts
@@ -177,9 +177,9 @@ def _costs_as_dict(costs: _Costs | None) -> dict[str, object]:
 
 
 def _read(arguments: list[str]) -> list[Named]:
-    from rdeic import images
     from rdeic.cli import pictures
     from rdeic.evaluation.analyses.subject import Named
+    from rdeic.pictures import images
 
     inputs = gather(arguments, pictures.kind())
     for line in inputs.left_out:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import typer
 
-from rdeic import registry
+from rdeic.checkpoints import registry
 from rdeic.cli.console import say
 from rdeic.errors import RdeicError, VerifyError
 
@@ -119,14 +119,14 @@ def _devices() -> Iterator[Finding]:
 
 
 def _find_devices(names: list[str]) -> str:
-    from rdeic import devices
+    from rdeic.system import devices
 
     names += devices.there()
     return ", ".join(names)
 
 
 def _described(name: str) -> str:
-    from rdeic import devices
+    from rdeic.system import devices
 
     chosen, default = devices.choose(name), devices.choose(None)
     can = devices.remark(chosen) or "can do everything"
@@ -145,7 +145,7 @@ def _models() -> Iterator[Finding]:
 
 
 def _fitting(folder: Path) -> str:
-    from rdeic import checkpoints
+    from rdeic.checkpoints import checkpoints
 
     rates = registry.rates(folder)
     for rate in rates:
@@ -164,7 +164,7 @@ def _there_and_back(device: str | None) -> str:
     """Raises VerifyError, or what the codec raises."""
     import numpy as np
 
-    from rdeic.codec import load
+    from rdeic.codec.codec import load
     from rdeic.evaluation.analyses.times import synthetic
 
     begun = time.perf_counter()

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import typer
 
 import rdeic
-from rdeic import codec, exif, images, marks, memory, threads
 from rdeic.cli import batch, outputs, pictures
 from rdeic.cli.batch import Result
 from rdeic.cli.console import fail, remarks
@@ -20,9 +19,13 @@ from rdeic.cli.inputs import RDEIC_FILES, STREAM, Source, gather
 from rdeic.cli.lanes import Lanes
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
-from rdeic.codec import Settings
-from rdeic.codecs import Codecs
+from rdeic.codec import codec
+from rdeic.codec.codec import Settings
+from rdeic.codec.codecs import Codecs
+from rdeic.container import marks
 from rdeic.errors import ConfigError, RdeicError
+from rdeic.pictures import exif, images
+from rdeic.system import memory, threads
 
 RDEIC_SUFFIX = ".rdeic"
 _KINDS = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}

@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"[\w./+,@%-]*")  # means itself in every shell
 
 def models(incomplete: str) -> list[str]:
     """Names of installed models."""
-    from rdeic import registry
+    from rdeic.checkpoints import registry
 
     return sorted({folder.name for folder in registry.folders() if folder.name.startswith(incomplete)})
 
@@ -26,7 +26,7 @@ def rdeic_files(incomplete: str) -> list[str]:
 
 def pictures(incomplete: str) -> list[str]:
     """Folders, and picture files that can be read here."""
-    from rdeic import images
+    from rdeic.pictures import images
 
     return _files(incomplete, images.readable_suffixes())
 

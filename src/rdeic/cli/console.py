@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
 
 from rdeic.errors import RdeicError
-from rdeic.text import harmless
+from rdeic.system.text import harmless
 
 
 def fail(line: str) -> None:

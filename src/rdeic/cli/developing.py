@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from rdeic.checkpoints.foreign import download
 from rdeic.cli import completing, status
 from rdeic.cli.options import DEVICE
-from rdeic.foreign import download
 
 
 class Precision(enum.StrEnum):

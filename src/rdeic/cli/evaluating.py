@@ -39,9 +39,9 @@ class EvaluateOptions(NamedTuple):
 def evaluate(dataset: Path, out: Path, options: EvaluateOptions) -> None:
     """Measures and writes the report into `out`. Raises ConfigError for what makes no sense, OSError for the disk."""
     try:
-        from rdeic import devices
         from rdeic.evaluation import metrics, report, report_page, runner
         from rdeic.evaluation.types import UnavailableCodec as Missing
+        from rdeic.system import devices
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error}; pip install 'rdeic[eval]'") from error
 

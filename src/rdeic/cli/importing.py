@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from rdeic import config as configs
-from rdeic import registry
+from rdeic.checkpoints import registry
 from rdeic.cli.console import progress, say
 from rdeic.config import SD21, ModelConfig
 from rdeic.errors import ConfigError
@@ -22,7 +22,7 @@ def import_checkpoints(
     offline: bool,
 ) -> None:
     """Write the model folder and say what came of it."""
-    from rdeic.foreign import importer
+    from rdeic.checkpoints.foreign import importer
 
     shape = _read(config)
     if steps and not checkpoints:

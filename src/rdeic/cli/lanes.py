@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from rdeic import memory, threads
+from rdeic.system import memory, threads
 
 _UNKNOWN = 1 << 62
 _SHARE = 0.8  # of the memory that is free when the first picture comes

@@ -9,11 +9,11 @@ from pathlib import Path
 import typer
 
 import rdeic
-from rdeic import registry
+from rdeic.checkpoints import registry
 from rdeic.cli.console import explain, fail, say
 from rdeic.cli.inputs import RDEIC_FILES, gather
+from rdeic.container.info import Info
 from rdeic.errors import RdeicError
-from rdeic.info import Info
 
 
 def info(arguments: list[str], as_json: bool) -> None:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import typer
 
-from rdeic import files
 from rdeic.cli.inputs import STREAM, Inputs, Item
 from rdeic.errors import ImageError
+from rdeic.system import files
 
 
 class Target(NamedTuple):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rdeic import images
 from rdeic.cli.inputs import TAKEN, Kind, head
-from rdeic.pictures import formats
+from rdeic.pictures import formats, images
 
 # By their content: other names of these are common (phones save JPEG as .heic), and no camera's raw format begins so.
 _PLAIN = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF8", "GIF"))

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from rdeic import marks
 from rdeic.cli.console import fail
 from rdeic.cli.inputs import Item, Source
 from rdeic.cli.journal import Journal, Record, digest
 from rdeic.cli.status import NO_ROOM
+from rdeic.container import marks
+from rdeic.container.info import inspect
 from rdeic.errors import FileFormatError, ImageError
-from rdeic.info import inspect
 
 _REMEDY = "--force overwrites it, -o names another directory"
 

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from rdeic import arguments
 from rdeic.cli import completing
 from rdeic.cli.options import COMPILE, DEVICE, FORCE, IN, JOBS, LARGEST, MAX_MEMORY, OUT, THREADS, TIMES
-from rdeic.container import MAX_PIXELS
+from rdeic.container.container import MAX_PIXELS
 from rdeic.errors import ConfigError
+from rdeic.system import arguments
 
 VERIFY = (
     "Decode the bits again and compare, before anything is written. Default: where it costs little, which is with "
@@ -109,7 +109,7 @@ def compress(
     if sum(goal is not None for goal in (quality, bpp, max_bytes)) > 1:
         raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
     from rdeic.cli import coding
-    from rdeic.codec import Settings
+    from rdeic.codec.codec import Settings
 
     goal, keep = coding.Goal(quality, bpp, max_bytes, seed, scale), coding.Keep(metadata, location)
     place = Settings(device, compile, encoder_precision.value, max_memory=max_memory)
@@ -154,7 +154,7 @@ def decompress(
 ) -> None:
     """Restore pictures: photo.rdeic => photo.png."""
     from rdeic.cli import coding
-    from rdeic.codec import Settings
+    from rdeic.codec.codec import Settings
 
     wanted = None if kind is None else kind.value
     place = Settings(device, compile, precision=precision.value, max_memory=max_memory)

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rdeic import rate
+from rdeic.codec import rate
 from rdeic.errors import ConfigError, RateError
 from rdeic.evaluation.codecs import pillow
 from rdeic.evaluation.codecs.downscaled import Downscaled
 from rdeic.evaluation.types import Codec, UnavailableCodec
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 CODECS = tuple(pillow.FORMATS)
 DOWNSCALES = (1, 2, 3, 4)

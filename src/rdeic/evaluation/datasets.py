@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from rdeic import images
 from rdeic.errors import ConfigError
-from rdeic.images import Picture
+from rdeic.pictures import images
+from rdeic.pictures.images import Picture
 
 AS_IS = "as-is"  # Kodak
 CROP_768 = "crop-768"  # Tecnick, CLIC2020: the shorter side is resized to 768, and a 768x768 square cut from the centre

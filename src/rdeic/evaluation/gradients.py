@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 

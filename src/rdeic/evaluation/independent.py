@@ -21,7 +21,7 @@ from PIL import Image
 
 from rdeic.errors import ConfigError
 from rdeic.evaluation.codecs import commands
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 MIN_SIDE = 8  # pixels: SSIMULACRA2's smallest scale; what all three say of less means nothing
 DISPLAY = "standard_4k"  # of ColorVideoVDP: 30 inches, 200 cd/m^2, seen from 0.75 m

@@ -22,7 +22,7 @@ from rdeic.evaluation.gradients import gradients
 from rdeic.evaluation.independent import PictureJudge
 from rdeic.evaluation.patches import Extractor
 from rdeic.evaluation.types import METRICS, Score, Unavailable
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 from rdeic.training import metrics, perceptual
 
 NAMES = tuple(metric.name for metric in METRICS)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 SIDE = 256  # pixels
 FEATURES = 2048

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rdeic import files
 from rdeic.errors import ConfigError
+from rdeic.system import files
 
 _REMARK = "# "
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from rdeic import files
 from rdeic.errors import ConfigError
 from rdeic.evaluation import plots, published, report
 from rdeic.evaluation.comparison import Cell, Comparison, compare
@@ -20,6 +19,7 @@ from rdeic.evaluation.results import Results
 from rdeic.evaluation.same_rate import at_rates
 from rdeic.evaluation.types import METRICS, Metric, Score
 from rdeic.evaluation.viewer import gallery
+from rdeic.system import files
 
 PAGE_FILE = "index.html"
 MEASUREMENTS_FILE = "measurements.csv"

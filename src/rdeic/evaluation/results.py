@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rdeic import files
 from rdeic.errors import ConfigError
 from rdeic.evaluation.types import Measurement, Score, SetScore, Unavailable, UnavailableCodec
+from rdeic.system import files
 
 RESULTS_FILE = "results.json"
 ORIGINAL = "original"  # the codec of a Shown that is no codec's

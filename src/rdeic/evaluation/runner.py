@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 
 import rdeic
-from rdeic import threads
 from rdeic.errors import ConfigError
 from rdeic.evaluation import datasets, metrics, pool, report, results, whole_sets, worker
 from rdeic.evaluation.journal import Entry, Journal, Key
@@ -22,6 +21,7 @@ from rdeic.evaluation.metrics import Judges
 from rdeic.evaluation.results import ORIGINAL, Results, Shown
 from rdeic.evaluation.types import Codec, Measurement, Unavailable, UnavailableCodec
 from rdeic.evaluation.worker import Setup, Task
+from rdeic.system import threads
 
 MAX_JOBS = 8  # by default: each holds a model and a few pictures in memory
 _PACKAGES = ("torch", "pillow", "numpy")

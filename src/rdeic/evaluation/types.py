@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 
 class Codec(Protocol):

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rdeic import files, images
 from rdeic.errors import ConfigError, ImageError, RdeicError
 from rdeic.evaluation import datasets, metrics, patches, pool
 from rdeic.evaluation.metrics import Judges
 from rdeic.evaluation.types import Codec, Measurement
-from rdeic.images import Picture
+from rdeic.pictures import images
+from rdeic.pictures.images import Picture
+from rdeic.system import files
 
 _PICTURES, _FEATURES = "pictures", "features"
 _ORIGINAL = "original"

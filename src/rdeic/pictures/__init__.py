@@ -1,1 +1,1 @@
-"""How picture files become (H, W, 3) uint8 sRGB, by theme; `rdeic.images` is the way in."""
+"""How picture files become (H, W, 3) uint8 sRGB, by theme; `images` is the way in."""

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rdeic import codec, exif
+from rdeic.codec import codec
+from rdeic.container.info import inspect
 from rdeic.errors import CheckpointError, ConfigError, RdeicError
-from rdeic.info import inspect
+from rdeic.pictures import exif
 
 Batch: TypeAlias = pa.Table | dict[str, NDArray[np.object_]]
 FORMATS = ("png", "webp", "jpg")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import ray.data
 
-from rdeic import images
+from rdeic.pictures import images
 from rdeic.ray.actors import Compress, Decompress
 from rdeic.ray.manifest import Manifest, Row, unfinished
 from rdeic.ray.stores import Found, Store

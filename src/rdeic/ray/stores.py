@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pyarrow as pa
 from pyarrow import fs
 
-from rdeic import files
 from rdeic.errors import ConfigError
+from rdeic.system import files
 
 
 class Found(NamedTuple):

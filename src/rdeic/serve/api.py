@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 import rdeic
-from rdeic.codec import Codec
+from rdeic.codec.codec import Codec
 from rdeic.serve import body, descriptions, jobs, negotiation, queries
 from rdeic.serve import metrics as meters_
 from rdeic.serve.desk import Desk, Ticket

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 import rdeic
-from rdeic.codec import Codec
+from rdeic.codec.codec import Codec
 from rdeic.errors import RdeicError
 from rdeic.serve import api, descriptions, interrupt, jobs, page, problems
 from rdeic.serve.api import Service

@@ -17,12 +17,12 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from rdeic import threads
 from rdeic.serve import body, interrupt
 from rdeic.serve.interrupt import UnwantedError
 from rdeic.serve.metrics import Meters
 from rdeic.serve.problems import Problem
 from rdeic.serve.settings import Limits
+from rdeic.system import threads
 
 T = TypeVar("T")
 _MEMORY = 0.8  # of what was known of the pace, when another measurement comes

@@ -10,13 +10,12 @@ from typing import NamedTuple
 from PIL import Image, features
 
 import rdeic
-from rdeic import exif, images
-from rdeic.codec import Codec
+from rdeic.codec.codec import Codec
+from rdeic.container.info import Info
+from rdeic.container.metadata import Metadata
 from rdeic.errors import TooLargeError
 from rdeic.evaluation.conventional import Conventional
-from rdeic.info import Info
-from rdeic.metadata import Metadata
-from rdeic.pictures import formats
+from rdeic.pictures import exif, formats, images
 from rdeic.serve import interrupt
 from rdeic.serve.desk import Ticket
 from rdeic.serve.problems import Problem

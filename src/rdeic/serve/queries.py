@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rdeic.codec import MAX_DETAIL
-from rdeic.limits import MAX_FILE_STEPS
+from rdeic.codec.codec import MAX_DETAIL
+from rdeic.codec.limits import MAX_FILE_STEPS
 
 _MAX_SEED = 2**32 - 1
 Background = Annotated[

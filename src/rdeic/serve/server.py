@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from rdeic import codec
+from rdeic.codec import codec
 from rdeic.errors import ConfigError
 from rdeic.serve import app
 from rdeic.serve.connections import impatient

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rdeic.errors import CheckpointError, TrainingError
-from rdeic.files import sync_folder
+from rdeic.system.files import sync_folder
 
 _NAME = re.compile(r"checkpoint-(\d+)\.pt")
 

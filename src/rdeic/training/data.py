@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdeic import images
 from rdeic.errors import ImageError, TrainingError
+from rdeic.pictures import images
 from rdeic.training import crops
 from rdeic.training.crops import Pixels
 from rdeic.training.flat import FlatPictures, OnDevice, Planned

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdeic.errors import TrainingError
-from rdeic.files import atomic_write
 from rdeic.nn.autoencoder import Autoencoder
+from rdeic.system.files import atomic_write
 from rdeic.training import checkpoint
 from rdeic.training.crops import Pixels
 from rdeic.training.data import Sampling, decode

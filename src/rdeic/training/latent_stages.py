@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdeic.diffusion.relay import diffuse
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import StageLoss
 from rdeic.training.metrics import ms_ssim, mse_each, psnr

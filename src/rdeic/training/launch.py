@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from rdeic import checkpoints
+from rdeic.checkpoints import checkpoints
 from rdeic.config import PRESETS
 from rdeic.errors import ConfigError
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.training import memory, sources
 from rdeic.training.compiled import require_compiler
 from rdeic.training.config import TrainConfig

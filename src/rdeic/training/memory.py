@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from rdeic.errors import TrainingError
-from rdeic.limits import exhausted
+from rdeic.system.memory import exhausted
 
 
 @contextmanager

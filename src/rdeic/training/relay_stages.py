@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rdeic.diffusion.relay import diffuse, predict_z0, relay_noise
 from rdeic.errors import ConfigError
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Paced, StageLoss
 from rdeic.training.metrics import gradients, ms_ssim, mse_each, psnr

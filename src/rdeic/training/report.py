@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rdeic.text import harmless
+from rdeic.system.text import harmless
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

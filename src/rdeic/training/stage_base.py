@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rdeic.errors import ConfigError, TrainingError
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.training import perceptual
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Paced, StageLoss

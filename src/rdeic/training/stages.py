@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from rdeic.errors import ConfigError
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.nn.codebook import Codebook
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Stage

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdeic import images
 from rdeic.entropy import tables
 from rdeic.evaluation.analyses import drawing
 from rdeic.evaluation.analyses.page import Table
 from rdeic.evaluation.analyses.subject import Latent, Named, Subject
-from rdeic.images import Picture
+from rdeic.pictures import images
+from rdeic.pictures.images import Picture
 
 CLIP = 99.5  # percentile of the relative bits that is the end of the colour scale
 ESCAPE_SIZES = 4  # equally likely numbers of bytes behind an escape

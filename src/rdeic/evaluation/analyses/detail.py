@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rdeic.evaluation.analyses import drawing
 from rdeic.evaluation.analyses.subject import Named, Subject
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 DETAILS = (0.0, 0.5, 1.0, 1.5, 2.0)
 REFERENCE = 1.0  # what the others are compared with: how files are restored unless one says otherwise

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdeic import files
 from rdeic.errors import ConfigError, ImageError
+from rdeic.system import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rdeic import files
 from rdeic.errors import ConfigError
 from rdeic.evaluation import report
+from rdeic.system import files
 
 PAGE = "figures.md"
 IMAGES = "images/figures"  # beside the page

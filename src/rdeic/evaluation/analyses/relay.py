@@ -15,11 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rdeic import container, payload
-from rdeic.codec import noises
+from rdeic.codec.codec import noises
+from rdeic.container import container, payload
 from rdeic.errors import ConfigError
 from rdeic.evaluation.analyses.subject import Named, Subject
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 from rdeic.training.metrics import mse_each, psnr
 
 

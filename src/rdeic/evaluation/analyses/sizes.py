@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rdeic import images, memory
 from rdeic.entropy import tables
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
 from rdeic.errors import ConfigError, ImageError
@@ -27,6 +26,8 @@ from rdeic.evaluation.analyses.drawing import Line, Panel
 from rdeic.evaluation.analyses.one_size import Found, Task
 from rdeic.evaluation.analyses.page import Table
 from rdeic.evaluation.analyses.subject import Subject
+from rdeic.pictures import images
+from rdeic.system import memory
 
 _PROGRAM_BYTES = 700_000_000  # Python, torch and a small model, at the most
 _STEP = 64  # pixels, of which generated sides are multiples

@@ -10,15 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdeic import container, images, registry
-from rdeic.codec import Codec, Settings
+from rdeic.checkpoints import registry
+from rdeic.codec.codec import Codec, Settings
+from rdeic.container import container
 from rdeic.entropy import tables
 from rdeic.errors import ConfigError
 from rdeic.evaluation.codecs.own import model_name
-from rdeic.images import Picture
-from rdeic.latent_codec import quantise_all
-from rdeic.model import QUALITY_STEPS, Rdeic
-from rdeic.precision import AUTO
+from rdeic.model.latent_codec import quantise_all
+from rdeic.model.model import QUALITY_STEPS, Rdeic
+from rdeic.model.precision import AUTO
+from rdeic.pictures import images
+from rdeic.pictures.images import Picture
 
 
 class Named(NamedTuple):

@@ -15,7 +15,7 @@ from rdeic.evaluation.analyses.drawing import Line, Panel
 from rdeic.evaluation.analyses.page import Table
 from rdeic.evaluation.analyses.subject import Named, Subject
 from rdeic.evaluation.types import METRICS, Metric, Score
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 Judge = Callable[
     [Picture, Picture], tuple[Score, ...]

@@ -22,7 +22,7 @@ from torch import nn
 from rdeic.errors import ConfigError
 from rdeic.evaluation.analyses.page import Table
 from rdeic.evaluation.analyses.subject import Named, Subject
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 QUALITY = 50.0
 SYNTHETIC = 5  # pictures, where none are given

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from rdeic import images
 from rdeic.errors import ConfigError, ImageError
 from rdeic.evaluation.types import UnavailableCodec
-from rdeic.images import Picture
+from rdeic.pictures import images
+from rdeic.pictures.images import Picture
 
 PLACEHOLDERS = ("input", "output", "input_folder", "output_folder", "setting", "value", "width", "height")
 _INPUT = "picture.png"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rdeic.errors import ImageError
 from rdeic.evaluation.types import Codec
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 _SIZE = struct.Struct("<HH")  # width and height of the original, ahead of the inner codec's file
 

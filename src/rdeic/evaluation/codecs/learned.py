@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rdeic.errors import ConfigError, ImageError
 from rdeic.evaluation.types import UnavailableCodec
-from rdeic.images import Picture, pad
+from rdeic.pictures.images import Picture, pad
 
 COMPRESSAI = {  # highest quality of each model in its zoo
     "bmshj2018-hyperprior": 8,

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 import rdeic
-from rdeic import registry
-from rdeic.codec import Codec, Settings
+from rdeic.checkpoints import registry
+from rdeic.codec.codec import Codec, Settings
 from rdeic.errors import ConfigError
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 CONTINUOUS = ("q0", "q25", "q50", "q75", "q100")  # of a model with one network for all qualities
 FIXED = ("fixed",)  # of a model with one fixed rate

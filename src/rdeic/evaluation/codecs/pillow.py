@@ -14,7 +14,7 @@ from PIL import Image, features
 
 from rdeic.errors import ConfigError
 from rdeic.evaluation.types import UnavailableCodec
-from rdeic.images import Picture
+from rdeic.pictures.images import Picture
 
 
 class Format(NamedTuple):

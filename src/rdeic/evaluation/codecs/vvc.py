@@ -14,7 +14,7 @@ from PIL import Image
 from rdeic.errors import ImageError
 from rdeic.evaluation.codecs import commands
 from rdeic.evaluation.types import UnavailableCodec
-from rdeic.images import Picture, pad
+from rdeic.pictures.images import Picture, pad
 
 SETTINGS = ("q55", "q52", "q49", "q46", "q43")
 ENCODE = "vvencapp -i {input} -o {output} --preset slower --qp {value} --qpa 0 --frames 1"

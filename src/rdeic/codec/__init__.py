@@ -1,0 +1,1 @@
+"""Pictures => .rdeic files => pictures (`codec`), at a wanted size (`rate`, `scaling`) and within limits."""

@@ -1,0 +1,1 @@
+"""The .rdeic file: its bytes (`container`), sections and payload. `docs/format.md` is normative. No torch."""

@@ -1,0 +1,1 @@
+"""The complete system (`model`), y to bits and back (`latent_codec`), and large pictures in parts."""

@@ -1,0 +1,264 @@
+"""Tables, folders, manifests and a local cluster that loses a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import rdeic
+from rdeic.errors import ConfigError
+from rdeic.pictures import images
+from rdeic.ray import Compress, Decompress
+from rdeic.ray.manifest import Manifest, Row, unfinished
+from rdeic.ray.stores import Found, Store
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = """
+import sys, ray
+from rdeic.ray import folders
+ray.init(num_cpus=2, include_dashboard=False)
+print("RESULT", *folders.compress(*sys.argv[1:4], folders.Workers(actors=2, batch=4), model=sys.argv[4])[:3])
+"""
+
+
+def encoded(array: images.Picture) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pngs() -> list[bytes]:
+    """Small pictures, no two alike."""
+    random = np.random.default_rng(0)
+    return [encoded(random.integers(0, 256, (64, 64 + n % 3, 3), np.uint8)) for n in range(120)]
+
+
+# -- tables
+
+
+def test_a_table_of_pictures_becomes_one_of_the_codecs_own_files(
+    tiny_folder: Path, pngs: list[bytes]
+) -> None:
+    table = pa.table({"name": ["a", "b"], "bytes": pngs[:2]})
+    done = Compress(str(tiny_folder), quality=80)(table)
+    files = [rdeic.load(tiny_folder).compress(png, quality=80) for png in pngs[:2]]
+    assert done.column_names == ["name", "result", "digest", "bytes", "bpp", "seconds", "failure"]
+    assert done["name"].to_pylist() == ["a", "b"]
+    assert done["result"].to_pylist() == files
+    assert done["digest"].to_pylist() == [hashlib.sha256(png).hexdigest() for png in pngs[:2]]
+    assert done["bytes"].to_pylist() == [len(file) for file in files]
+    assert done["bpp"].to_pylist() == [rdeic.inspect(file).bpp for file in files]
+    assert done["failure"].to_pylist() == [None, None]
+
+
+def test_numpy_batches_and_other_columns_do(tiny_folder: Path, pngs: list[bytes]) -> None:
+    batch = {"jpg": np.array(pngs[:2], dtype=object)}
+    assert Compress(str(tiny_folder), column="jpg")(batch)["failure"].to_pylist() == [None, None]
+
+
+def test_a_broken_picture_is_a_row_that_says_why_and_the_others_are_done(
+    tiny_folder: Path, pngs: list[bytes]
+) -> None:
+    table = pa.table({"bytes": pa.array([pngs[0], pngs[1][:100], None, pngs[2]], pa.binary())})
+    done = Compress(str(tiny_folder))(table)
+    assert [result is None for result in done["result"].to_pylist()] == [False, True, True, False]
+    failures = done["failure"].to_pylist()
+    assert "truncated" in failures[1]
+    assert failures[2] == "no content"
+
+
+def test_what_would_fail_for_every_picture_is_an_error(tiny_folder: Path, pngs: list[bytes]) -> None:
+    for settings in ({"model": "nobody's"}, {"quality": 101.0}):
+        with pytest.raises(ConfigError):
+            Compress(**{"model": str(tiny_folder), **settings})
+    with pytest.raises(ConfigError, match="no column 'bytes'; there is jpg"):
+        Compress(str(tiny_folder))({"jpg": np.array(pngs[:1], dtype=object)})
+    with pytest.raises(ConfigError, match="format 'gif' is none of png, webp, jpg"):
+        Decompress(str(tiny_folder), format="gif")
+    with pytest.raises(ConfigError, match="steps"):
+        Decompress(str(tiny_folder), steps=0)
+
+
+def test_files_come_back_as_the_codecs_own_pictures(tiny_folder: Path, pngs: list[bytes]) -> None:
+    own = rdeic.load(tiny_folder)
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010F] = "Camera maker"
+    Image.open(io.BytesIO(pngs[0])).save(stream, "PNG", exif=exif)
+    described = pa.table({"bytes": [stream.getvalue()]})
+    (blob,) = Compress(str(tiny_folder), metadata=True)(described)["result"].to_pylist()
+    done = Decompress(str(tiny_folder), detail=0.5)(pa.table({"bytes": [blob, b"RDEC"]}))
+    picture = Image.open(io.BytesIO(done["result"][0].as_py()))
+    assert np.array_equal(np.asarray(picture), np.asarray(own.decompress(blob, detail=0.5)))
+    assert picture.getexif()[0x010F] == "Camera maker"
+    assert done["result"][1].as_py() is None
+    assert done["bpp"].to_pylist() == [rdeic.inspect(blob).bpp, None]
+
+
+# -- stores and manifests
+
+
+def test_a_store_finds_files_below_it_by_suffix_and_nothing_hidden(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.png", "sub/c.jpg", ".hidden.png", "d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"12345")
+    for address in (str(tmp_path), f"file://{tmp_path}"):
+        found = Store(address).find({".png", ".jpg"})
+        assert [one.path for one in found] == ["a.png", "b.PNG", "sub/c.jpg"]
+        assert found[0].size == 5
+        assert found[0].modified == (tmp_path / "a.png").stat().st_mtime_ns
+    assert Store(str(tmp_path / "nowhere")).find({".png"}) == []
+    with pytest.raises(ConfigError, match="nowhere://x: cannot be reached"):
+        Store("nowhere://x")
+
+
+def test_what_was_half_written_is_swept_and_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "out"))
+    store.write("sub/a.rdeic", b"content")
+    assert store.read("sub/a.rdeic") == b"content"
+    (tmp_path / "out" / "sub" / ".rdeic-0123456789abcdef.tmp").write_bytes(b"half")
+    store.sweep()
+    (tmp_path / "out" / "b.rdeic").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        store.write("b.rdeic", b"content")
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["a.rdeic", "b.rdeic", "sub"]
+
+
+def row(path: str, failure: str | None = None, modified: int = 1) -> Row:
+    return Row(path, 10, modified, f"{path}.rdeic", "00", 5, 0.1, 0.2, failure)
+
+
+def test_of_a_manifest_the_newest_row_of_a_path_counts(tmp_path: Path) -> None:
+    manifest = Manifest(str(tmp_path))
+    assert manifest.rows() == {}
+    manifest.append([row("a", "no luck"), row("b")])
+    manifest.append([row("a")])
+    manifest.append([])
+    assert manifest.rows() == {"a": row("a"), "b": row("b")}
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / "part-9.parquet").write_bytes(b"PAR1 of something else")
+    with pytest.raises(ConfigError, match=r"part-9\.parquet: is no part of a manifest"):
+        manifest.rows()
+
+
+def test_failed_changed_and_new_pictures_are_unfinished() -> None:
+    rows = {one.path: one for one in (row("done"), row("failed", "why"), row("changed"))}
+    found = [Found("changed", 10, 2), Found("done", 10, 1), Found("failed", 10, 1), Found("new", 10, 1)]
+    assert [one.path for one in unfinished(found, rows)] == ["changed", "failed", "new"]
+
+
+# -- a cluster
+
+
+def run(*arguments: str | Path) -> tuple[int, int, int]:
+    """Done, finished before, failed."""
+    process = subprocess.run(
+        [sys.executable, "-c", RUN, *map(str, arguments)], capture_output=True, text=True, timeout=900
+    )
+    assert process.returncode == 0, process.stderr[-4000:]
+    line = next(one for one in process.stdout.splitlines() if one.startswith("RESULT"))
+    done, before, failed = map(int, line.split()[1:])
+    return done, before, failed
+
+
+def worker() -> psutil.Process | None:
+    """One of the actors."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any("MapBatches(Compress)" in word for word in process.info["cmdline"] or ()):
+            return process
+    return None
+
+
+def kill_a_worker_after_the_first_results(folder: Path, killed: list[int]) -> None:
+    """SIGKILL for one of the actors."""
+    until = time.monotonic() + 600
+    while (actor := worker()) is None and time.monotonic() < until:
+        time.sleep(0.02)
+    while not list(folder.glob("*.rdeic")) and time.monotonic() < until:
+        time.sleep(0.02)
+    if actor is not None:
+        actor.kill()
+        killed.append(actor.pid)
+
+
+def survives_a_killed_worker(folder: Path, model: Path, pngs: list[bytes]) -> None:
+    places = (folder / "in", folder / "out", folder / "manifest")
+    places[0].mkdir()
+    for n, png in enumerate(pngs):
+        (places[0] / f"{n:04d}.png").write_bytes(png)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker_after_the_first_results, args=(places[1], killed))
+    killer.start()
+    assert run(*places, model) == (len(pngs), 0, 0)
+    killer.join()
+    assert len(killed) == 1
+
+    rows = Manifest(str(places[2])).rows()
+    assert sorted(rows) == [f"{n:04d}.png" for n in range(len(pngs))]
+    for n, png in enumerate(pngs):
+        name = f"{n:04d}.png"
+        content = (places[1] / f"{name}.rdeic").read_bytes()
+        assert rows[name].digest == hashlib.sha256(png).hexdigest()
+        assert rows[name].bytes == len(content)
+        assert rows[name].bpp == rdeic.inspect(content).bpp
+    assert len(list(places[1].iterdir())) == len(pngs)
+
+
+@pytest.mark.slow  # starting a cluster takes half a minute, a minute and more where the machine is busy
+def test_a_cluster_that_loses_a_worker_does_everything_once_and_then_nothing(
+    tmp_path: Path, tiny_folder: Path, pngs: list[bytes]
+) -> None:
+    survives_a_killed_worker(tmp_path, tiny_folder, pngs)
+    source, out, manifest = (tmp_path / name for name in ("in", "out", "manifest"))
+    (source / "0003.png").write_bytes(pngs[4])  # another picture under the same name
+    (source / "broken.png").write_bytes(pngs[0][:50])
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert run(source, out, manifest, tiny_folder) == (1, len(pngs) - 1, 1)
+    changed = [path.name for path, before in times.items() if path.stat().st_mtime_ns != before]
+    assert changed == ["0003.png.rdeic"]
+    assert Manifest(str(manifest)).rows()["broken.png"].failure
+    assert not (out / "broken.png.rdeic").exists()
+
+
+@pytest.mark.slow
+def test_the_pages_own_code_runs_on_a_cluster(tmp_path: Path, pngs: list[bytes]) -> None:
+    (tmp_path / "photographs" / "2026").mkdir(parents=True)
+    for n, png in enumerate(pngs[:5]):
+        (tmp_path / "photographs" / "2026" / f"{n}.png").write_bytes(png)
+    pq.write_table(pa.table({"jpg": pngs[5:8], "label": [5, 6, 7]}), tmp_path / "photographs.parquet")
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    start = "import ray\nray.init(num_cpus=2, include_dashboard=False)\n"
+    subprocess.run([sys.executable, "-c", start + code], cwd=tmp_path, check=True, timeout=900)
+
+    own = rdeic.load()
+    for n in range(5):
+        blob = (tmp_path / "small" / "2026" / f"{n}.png.rdeic").read_bytes()
+        restored = images.read(tmp_path / "restored" / "2026" / f"{n}.png.rdeic.png")
+        assert np.array_equal(restored, np.asarray(own.decompress(blob)))
+    rows = pq.read_table(tmp_path / "small.parquet").to_pylist()
+    assert sorted(row["label"] for row in rows) == [5, 6, 7]
+    assert all(rdeic.inspect(row["result"]).bpp == row["bpp"] for row in rows)
+
+
+@pytest.mark.slow  # a minute or two
+def test_a_thousand_pictures_survive_a_killed_worker(tmp_path: Path, tiny_folder: Path) -> None:
+    random = np.random.default_rng(1)
+    pngs = [encoded(random.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(1000)]
+    survives_a_killed_worker(tmp_path, tiny_folder, pngs)
+    places = [tmp_path / name for name in ("in", "out", "manifest")]
+    assert run(*places, tiny_folder) == (0, 1000, 0)
