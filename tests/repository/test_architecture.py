@@ -1,4 +1,4 @@
-"""Lower layers never import higher ones; checked on the syntax tree, imports inside functions included."""
+"""Rooms never import from floors above; checked on the syntax tree, imports inside functions included."""
 
 from __future__ import annotations
 
@@ -13,70 +13,31 @@ import pytest
 import rdeic
 
 ROOT = Path(rdeic.__file__).parent
+TESTS = Path(__file__).parents[1]
+ENTRANCE = "__init__"  # `import rdeic`
 
-# The longest matching prefix decides.
-LAYERS = {
-    "rdeic.errors": 0,
-    "rdeic.arguments": 0,
-    "rdeic.memory": 0,
-    "rdeic.stored_size": 0,
-    "rdeic.tiles": 0,
-    "rdeic.config": 0,
-    "rdeic.container": 0,
-    "rdeic.files": 0,
-    "rdeic.marks": 0,
-    "rdeic.text": 0,
-    "rdeic.metadata": 0,
-    "rdeic.entropy": 0,
-    "rdeic.types": 1,
-    "rdeic.images": 1,
-    "rdeic.exif": 1,
-    "rdeic.forks": 1,
-    "rdeic.info": 1,
-    "rdeic.limits": 1,
-    "rdeic.devices": 1,
-    "rdeic.payload": 1,
-    "rdeic.precision": 1,
-    "rdeic.pictures": 1,
-    "rdeic.rate": 1,
-    "rdeic.registry": 1,
-    "rdeic.threads": 1,
-    "rdeic.scaling": 1,
-    "rdeic.sources": 1,
-    "rdeic.diffusion.schedule": 1,
-    "rdeic.diffusion.relay": 1,
-    "rdeic.diffusion": 1,
-    "rdeic.nn": 2,
-    "rdeic.diffusion.sampler": 3,
-    "rdeic.latent_codec": 3,
-    "rdeic.model": 3,
-    "rdeic.tiled": 4,
-    "rdeic.checkpoints": 4,
-    "rdeic.shards": 4,
-    "rdeic.foreign": 4,
-    "rdeic.verification": 4,
-    "rdeic.codec": 5,
-    "rdeic.codecs": 5,
-    "rdeic.encoder": 5,
-    "rdeic": 5,
-    "rdeic.pillow": 6,
-    "rdeic.ray": 6,
-    "rdeic.training": 6,
-    "rdeic.evaluation": 6,
-    "rdeic.serve": 7,
-    "rdeic.cli": 7,
-    "rdeic.__main__": 7,
-}
-WITHOUT_TORCH = {name for name, layer in LAYERS.items() if layer == 0} | {
-    "rdeic.images",
-    "rdeic.info",
-    "rdeic.pictures",
-    "rdeic.rate",
-    "rdeic.registry",
-    "rdeic.codecs",
-    "rdeic.pillow",
-    "rdeic.cli",
-}
+# From the ground up. A room stands on the floors below it, and on its neighbours where its floor has several.
+FLOORS = (
+    ("errors", "config", "types"),  # the names that everybody shares
+    ("system",),
+    ("entropy",),
+    ("container",),
+    ("pictures",),
+    ("nn", "diffusion"),
+    ("model",),
+    ("checkpoints",),
+    ("codec", ENTRANCE),
+    ("training", "evaluation", "pillow", "ray"),
+    ("serve",),
+    ("cli", "__main__"),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+LOOSE = {ENTRANCE, "__main__", "config", "errors", "pillow", "types"}
+WITHOUT_TORCH = (
+    *("errors", "config", "entropy", "container", "pictures", "pillow", "cli", "model.tiles"),
+    *("system.arguments", "system.files", "system.memory", "system.text"),
+    *("checkpoints.registry", "codec.codecs", "codec.rate"),
+)
 
 
 def module_name(path: Path) -> str:
@@ -100,25 +61,25 @@ def imports(name: str) -> set[str]:
     return found
 
 
-def layer(name: str) -> int:
-    while name not in LAYERS:
-        assert "." in name, f"{name} is in no layer"
-        name = name.rpartition(".")[0]
-    return LAYERS[name]
+def room(name: str) -> str:
+    return name.split(".")[1] if "." in name else ENTRANCE
 
 
-def test_every_module_has_a_layer_of_its_own_or_its_packages() -> None:
-    top = {name for name in MODULES if name.count(".") == 1}
-    assert top - LAYERS.keys() == set()
+def test_every_module_lies_in_a_room_that_has_a_floor() -> None:
+    assert {room(name) for name in MODULES} == FLOOR.keys()
+    assert {path.stem for path in ROOT.glob("*.py")} == LOOSE
+    assert {f"rdeic.{one}" for one in WITHOUT_TORCH} <= MODULES.keys()
+
+
+def test_every_test_lies_in_a_folder() -> None:
+    assert [path.name for path in TESTS.glob("*.py")] == ["conftest.py"]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down(name: str) -> None:
-    for other in imports(name):
-        if other in MODULES:
-            assert layer(other) <= layer(name), (
-                f"{name} (layer {layer(name)}) imports {other} (layer {layer(other)})"
-            )
+    floor = FLOOR[room(name)]
+    above = {other for other in imports(name) & MODULES.keys() if FLOOR[room(other)] > floor}
+    assert not above, f"{name} (floor {floor}: {', '.join(FLOORS[floor])}) imports from above"
 
 
 def test_no_import_cycles() -> None:
@@ -129,7 +90,8 @@ def test_no_import_cycles() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in MODULES if any(f"{name}.".startswith(f"{p}.") for p in WITHOUT_TORCH)]
+    "name",
+    [name for name in MODULES if f"{name}.".startswith(tuple(f"rdeic.{one}." for one in WITHOUT_TORCH))],
 )
 def test_these_never_import_torch(name: str) -> None:
     assert not {other for other in imports(name) if other.split(".")[0] == "torch"}
