@@ -1,8 +1,9 @@
-"""The README's command block, pasted into a shell as it stands."""
+"""The README's blocks of commands and Python, and the quick start's other commands, run as they stand."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,19 @@ from support.program_runs import Program, picture, program
 __all__ = ["picture", "program"]  # fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = (ROOT / "README.md").read_text(encoding="utf-8").split("## Command line\n")[1].split("```")[1].strip()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICK_START = (ROOT / "docs" / "quick_start.md").read_text(encoding="utf-8")
+
+
+def block(page: str, heading: str) -> str:
+    """The first fenced block below a heading, without its fences."""
+    return page.split(f"{heading}\n")[1].split("```")[1].partition("\n")[2].strip()
+
+
+BLOCK = block(README, "## Command line")
+OTHERS = block(QUICK_START, "### Other commands")
 LINES = [line.partition("#")[0].split() for line in BLOCK.splitlines()]
-_SLOW = ("evaluate", "bench")  # these have tests of their own; here only with `-m slow`
-_ENDLESS = "serve"  # tests of its own
+_ENDLESS = "serve"  # has tests of its own
 
 
 def generated(width: int, height: int) -> Image.Image:
@@ -55,27 +65,42 @@ def check(folder: Path, width: int, height: int) -> None:
 
 
 def test_the_block_has_the_lines_that_are_checked() -> None:
-    assert [line[1] for line in LINES] == ["compress"] * 3 + [
-        "decompress",
-        "info",
-        "evaluate",
-        "serve",
-        "bench",
+    assert [line[:2] for line in LINES] == [["rdeic", "compress"]] * 3 + [["rdeic", "decompress"]]
+    assert [line.split()[:2] for line in OTHERS.splitlines()] == [
+        ["rdeic", name] for name in ("evaluate", "serve", "bench")
     ]
-    assert all(line[0] == "rdeic" for line in LINES)
+
+
+def test_the_readme_fits_a_screen() -> None:
+    assert len(README.splitlines()) <= 65
+
+
+def test_files_that_the_readme_links_to_exist() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(links) > 20
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_the_python_block_works(
+    tmp_path: Path, photo: images.Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images.write(photo, tmp_path / "photo.png", "png")
+    names: dict[str, object] = {}
+    exec(compile(block(README, "## Python"), "README.md", "exec"), names)
+    assert images.read(tmp_path / "restored.png").shape == photo.shape
 
 
 def test_the_block_works_on_small_pictures(program: Program, tmp_path: Path) -> None:
     lay_out(tmp_path, 400, 300)
     for line in LINES:
-        if line[1] not in (*_SLOW, _ENDLESS):
-            done = program(*line[1:])
-            assert (done.code, done.failures) == (0, [])
+        done = program(*line[1:])
+        assert (done.code, done.failures) == (0, [])
     check(tmp_path, 400, 300)
 
 
 @pytest.mark.slow
-def test_the_block_works_on_12_megapixels_as_it_is_pasted(tmp_path: Path) -> None:
+def test_the_blocks_work_on_12_megapixels_as_they_are_pasted(tmp_path: Path) -> None:
     """In a shell that stops at the first failure."""
     pytest.importorskip("bjontegaard")  # of rdeic[eval]
     lay_out(tmp_path, 4000, 3000)
@@ -83,7 +108,8 @@ def test_the_block_works_on_12_megapixels_as_it_is_pasted(tmp_path: Path) -> Non
     programs.mkdir()
     (programs / "rdeic").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rdeic "$@"\n')
     (programs / "rdeic").chmod(0o755)
-    pasted = "\n".join(line for line in BLOCK.splitlines() if not line.startswith(f"rdeic {_ENDLESS} "))
+    lines = f"{BLOCK}\n{OTHERS}".splitlines()
+    pasted = "\n".join(line for line in lines if not line.startswith(f"rdeic {_ENDLESS} "))
     environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         ["sh", "-e", "-c", pasted], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
