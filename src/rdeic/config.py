@@ -32,6 +32,7 @@ class AutoencoderConfig:
 
     @property
     def stride(self) -> int:
+        """s: pixels of the picture for each position of z0 and of the feature, in each direction."""
         return self.patch * 2 ** (len(self.widths) - 1)
 
     @property
@@ -70,6 +71,7 @@ class LocalAutoencoderConfig:
 
     @property
     def stride(self) -> int:
+        """s: pixels of the picture for each position of z0 and of the feature, in each direction."""
         return int(2 ** len(self.encoder_widths))
 
     @property

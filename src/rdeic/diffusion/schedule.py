@@ -41,6 +41,7 @@ class SpacedStep(NamedTuple):
 
     @property
     def beta(self) -> float:
+        """1 - alpha_bar_n / alpha_bar_{n-1}: variance of the noise that the step removes."""
         return 1.0 - self.alpha_bar / self.alpha_bar_prev
 
 

@@ -202,6 +202,8 @@ def _joined(params: list[EntropyParams]) -> EntropyParams:
 
 
 class Walked(NamedTuple):
+    """What the training walk finds."""
+
     y_hat: Tensor  # (B, M, h, w)
     params: EntropyParams  # as used at every position
 

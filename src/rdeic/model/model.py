@@ -140,6 +140,7 @@ class Rdeic(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Rdeic:
+        """As of every module; turning training on also drops what `prepare` derived from the weights."""
         if mode:
             self._outdate()
         return super().train(mode)
@@ -147,6 +148,7 @@ class Rdeic(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
+        """As of every module; also drops what `prepare` derived from the old weights."""
         self._outdate()
         return super().load_state_dict(state_dict, strict, assign)
 
@@ -377,11 +379,13 @@ class Rdeic(nn.Module):
 
     @property
     def exact(self) -> EntropyModel:
+        """The entropy model in exact arithmetic, made by `prepare` when it is first needed. Raises CheckpointError."""
         if not self._exact:
             self.prepare()
         return self._exact[0]
 
     def level(self, quality: int) -> Tensor:
+        """Quality byte 0..255 -> (1,) in [0, 1], on the device and in the precision of the weights that make bits."""
         weight = next(self.compression.h_a.parameters())  # makes bits, so that nobody makes it less precise
         return torch.full((1,), quality / QUALITY_STEPS, device=weight.device, dtype=weight.dtype)
 

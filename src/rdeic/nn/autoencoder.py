@@ -26,6 +26,8 @@ from rdeic.types import Encoded
 
 
 class Middle(nn.Module):
+    """Residual block, attention over positions where configured, residual block, at the coarsest resolution."""
+
     def __init__(self, channels: int, attention: bool) -> None:
         super().__init__()
         self.block1 = ResBlock(channels, channels, AUTOENCODER_EPS)
@@ -33,10 +35,13 @@ class Middle(nn.Module):
         self.block2 = ResBlock(channels, channels, AUTOENCODER_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
         return self.block2(self.attention(self.block1(x)))
 
 
 class Encoder(nn.Module):
+    """E up to the last feature, as in Stable Diffusion's autoencoder; `conv_out` makes the moments of it."""
+
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         widths = config.widths
@@ -69,6 +74,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
+    """D, as in Stable Diffusion's autoencoder."""
+
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         widths = config.widths

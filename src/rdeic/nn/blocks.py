@@ -25,10 +25,12 @@ def largest_divisor(channels: int, limit: int) -> int:
 
 
 def group_norm(channels: int, eps: float, silu: bool = False) -> GroupNorm:
+    """GroupNorm of at most 32 groups over `channels`, with SiLU behind it where `silu` says so."""
     return GroupNorm(largest_divisor(channels, 32), channels, eps, silu)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the resolution, or divides it by `stride`."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
 
 
@@ -65,6 +67,7 @@ class PixelAttention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape; memory and time grow with (H W)^2."""
         batch, channels, height, width = x.shape
         h = self.norm(x)
         q, k, v = (layer(h).flatten(2).transpose(1, 2) for layer in (self.q, self.k, self.v))  # (B, HW, C)
@@ -134,6 +137,7 @@ class GatedFeedForward(nn.Module):
         self.out = nn.Linear(4 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, N, C) -> (B, N, C)."""
         value, gate = self.widen(x).chunk(2, dim=-1)
         return self.out(value * F.gelu(gate))
 
@@ -171,6 +175,7 @@ class NearestUpsample(nn.Module):
         self.conv = conv3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, 2H, 2W)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -182,6 +187,7 @@ class SubpixelUpsample(nn.Module):
         self.conv = conv3x3(in_channels, 4 * out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, 2H, 2W)."""
         return pixel_shuffle(self.conv(x), 2)
 
 
@@ -193,6 +199,7 @@ class PaddedDownsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), sides even -> (B, C, H/2, W/2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 

@@ -54,6 +54,8 @@ class Half(NamedTuple):
 
 
 class Checkerboard(NamedTuple):
+    """Both halves of a grid of positions; anchors are coded first."""
+
     anchors: Half
     non_anchors: Half
 

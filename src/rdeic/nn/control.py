@@ -24,6 +24,8 @@ def _zero_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class ControlNetwork(nn.Module):
+    """z_n, guide and timestep -> residuals for the noise estimator's encoder, middle and decoder (Section IV-A2)."""
+
     def __init__(self, config: ControlConfig, unet_config: UNetConfig, unet: UNet, in_channels: int) -> None:
         """`in_channels`: those of z_n and the guide together. `unet` only tells the widths of its features."""
         super().__init__()

@@ -33,6 +33,7 @@ class ExactLeakyReLU(nn.Module):
         assert 0 <= self.slope <= 1  # or the maximum would not choose the branch
 
     def forward(self, x: Tensor) -> Tensor:
+        """Activations on the grid -> the same shape, on the grid; x below 0 times the slope, rounded to the nearest."""
         below = (x * (self.slope * 2.0**ACTIVATION_BITS)).round_().mul_(2.0**-ACTIVATION_BITS)
         return torch.maximum(x, below)
 
@@ -55,6 +56,8 @@ def _gelu_values() -> Tensor:
 
 
 class ExactGELU(nn.Module):
+    """GELU by table lookup, so that no device's erf decides a bit."""
+
     table: Tensor
 
     def __init__(self, device: torch.device) -> None:
@@ -62,12 +65,15 @@ class ExactGELU(nn.Module):
         self.register_buffer("table", _gelu_values().to(device), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Activations on the grid -> the same shape, on the grid."""
         position = x.abs().mul_(2.0**ACTIVATION_BITS).clamp_(max=GELU_RANGE << ACTIVATION_BITS)
         below = self.table.index_select(0, position.int().flatten()).view_as(x)
         return x.relu().sub_(below)
 
 
 class ExactQualityTable(nn.Module):
+    """`QualityTable` in exact arithmetic: knots and weights on the grid."""
+
     knots: Tensor
 
     def __init__(self, table: QualityTable) -> None:
@@ -75,6 +81,7 @@ class ExactQualityTable(nn.Module):
         self.register_buffer("knots", snap(table.knots.detach().double()))
 
     def forward(self, quality: Tensor) -> Tensor:
+        """quality (B,) in [0, 1], a quality byte / 255 -> (B, C, 1, 1) float64 on the grid."""
         position = quality.double() * (self.knots.shape[0] - 1)
         low = position.floor().clamp(0, self.knots.shape[0] - 2)
         weight = snap(position - low)[:, None]

@@ -24,6 +24,8 @@ def exact_conv(conv: nn.Conv2d) -> nn.Module:
 
 
 class ExactConv2d(nn.Module):
+    """A convolution as one matrix product for each tap of its kernel."""
+
     weight: Tensor
     bias: Tensor
 
@@ -43,6 +45,7 @@ class ExactConv2d(nn.Module):
         self.register_buffer("bias", bias[:, None] * 2.0**ACTIVATION_BITS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) on the grid, float64 -> (B, out, H, W), on the grid and within +-2^11."""
         batch, _, height, width = x.shape
         row, count = width + 2 * self.padding, height * (width + 2 * self.padding)
         # A tap is a shift of the flattened rows; what wraps around their ends is cut off below.
@@ -77,6 +80,7 @@ class ExactPairsConv2d(nn.Module):
         self.bias[1] = bias[:, None] * 2.0**ACTIVATION_BITS  # of the plane that goes into both rows
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) on the grid, float64 -> (B, out, H, W), on the grid and within +-2^11."""
         batch, _, height, width = x.shape
         pairs, row = -(-height // 2), width + 2 * self.padding
         count = pairs * row

@@ -131,6 +131,7 @@ class CudaGraphs:
         self._done = torch.cuda.Event()
 
     def __call__(self, work: Work, inputs: tuple[Tensor, ...]) -> Work:
+        """Records `work` on inputs of these shapes -> what replays it. Raises RuntimeError if it cannot be recorded."""
         # Not the values of `inputs`: if any of them went into the graph, its trial with them would not tell.
         own = tuple(torch.zeros_like(x) for x in inputs)
         device = inputs[0].device

@@ -60,10 +60,13 @@ class Unfold(nn.Module):
         self.conv = nn.Conv2d(in_channels, 4 * out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, 2H, 2W)."""
         return F.pixel_shuffle(self.conv(x), 2)
 
 
 class LocalEncoder(nn.Module):
+    """E of mini up to the last feature; `conv_out` makes the moments of it."""
+
     def __init__(self, config: LocalAutoencoderConfig) -> None:
         super().__init__()
         widths, counts = config.encoder_widths, config.encoder_blocks
@@ -86,6 +89,8 @@ class LocalEncoder(nn.Module):
 
 
 class LocalDecoder(nn.Module):
+    """D of mini: a wide trunk at 1/16 of the resolution, then narrower levels up to full resolution."""
+
     def __init__(self, config: LocalAutoencoderConfig) -> None:
         super().__init__()
         widths, counts = config.decoder_widths, config.decoder_blocks

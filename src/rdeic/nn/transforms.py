@@ -15,6 +15,8 @@ from rdeic.nn.blocks import conv3x3
 
 
 class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a skip, at one resolution."""
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, out_channels)
@@ -24,6 +26,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
         return self.act2(self.conv2(self.act1(self.conv1(x)))) + self.skip(x)
 
 
@@ -39,10 +42,12 @@ class StridedBlock(nn.Module):
         self.skip = nn.Conv2d(channels, channels, 1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2))."""
         return self.act2(self.conv2(self.act1(self.conv1(x)))) + self.skip(x)
 
 
 def subpixel_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Twice the resolution by a 1x1 convolution and a pixel shuffle."""
     return nn.Sequential(nn.Conv2d(in_channels, 4 * out_channels, 1), nn.PixelShuffle(2))
 
 
@@ -58,6 +63,7 @@ class UpsampleBlock(nn.Module):
         self.skip = subpixel_conv(in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, 2H, 2W)."""
         return self.act2(self.conv(self.act1(self.up(x)))) + self.skip(x)
 
 

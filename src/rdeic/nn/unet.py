@@ -38,6 +38,7 @@ class UNetBlock(nn.Module):
         self.up = up
 
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        """h (B, in, H, W), embedding (B, E), context (B, M, C') or None -> (B, out, H, W), or twice its sides."""
         h = self.res(h, embedding)
         if self.transformer is not None:
             h = self.transformer(h, context)
@@ -52,10 +53,13 @@ class Plain(nn.Module):
         self.conv = conv
 
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        """h (B, in, H, W) -> (B, out, H, W), or half its sides; embedding and context are not used."""
         return self.conv(h)
 
 
 class UNetMiddle(nn.Module):
+    """Residual block, transformer, residual block, at the coarsest resolution."""
+
     def __init__(self, channels: int, config: UNetConfig, embedding: int) -> None:
         super().__init__()
         self.res1 = ResBlock(channels, channels, UNET_EPS, embedding)
@@ -63,6 +67,7 @@ class UNetMiddle(nn.Module):
         self.res2 = ResBlock(channels, channels, UNET_EPS, embedding)
 
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        """h (B, C, H, W), embedding (B, E), context (B, M, C') or None -> (B, C, H, W)."""
         return self.res2(self.transformer(self.res1(h, embedding), context), embedding)
 
 
@@ -113,6 +118,7 @@ class UNetEncoder(nn.Module):
 
 
 def transformer_at(config: UNetConfig, level: int, width: int) -> Transformer | None:
+    """A fresh transformer for a level, 0 being the finest; None where `config` has no attention there."""
     if level not in config.attention_levels:
         return None
     return Transformer(width, config.head_channels, config.context_channels)

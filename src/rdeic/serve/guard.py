@@ -45,6 +45,7 @@ class Guard:
         self._app, self._settings, self._public, self._meters = app, settings, frozenset(public), meters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, refused with a problem where host, origin or token are wrong; headers go into every answer."""
         if scope["type"] != "http":  # lifespan
             await self._app(scope, receive, send)
             return

@@ -20,7 +20,9 @@ from rdeic.errors import ConfigError, RdeicError
 class Readable(Protocol):
     """An open binary file, or whatever reads like one."""
 
-    def read(self) -> bytes: ...
+    def read(self) -> bytes:
+        """All that is left of the file."""
+        ...
 
 
 _BYTES = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(?:([kmgt])(i)?)?b?")

@@ -23,14 +23,18 @@ WHITENING_CROPS = 512  # at least; of the last training batches, whose latents s
 
 
 class AutoencoderStage(PerceptualStage):
+    """E and D together: pixels, perceptual distance, MS-SSIM, critics and KL, each by its weight in `[loss]`."""
+
     def __init__(self, model: Rdeic, config: TrainConfig) -> None:
         super().__init__(model, config)
         self.batch = config.batch
 
     def trainable(self) -> list[nn.Parameter]:
+        """All of E and D."""
         return list(self.model.autoencoder.parameters())
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        """x (B, 3, H, W) in [-1, 1] against D(z0), z0 a posterior sample, disturbed where `latent_noise` is set."""
         encoded = self.model.autoencoder.encode(x)
         mean, logvar = encoded.mean.float(), encoded.logvar.float()
         z0 = self.model.autoencoder.sample(Encoded(encoded.feature, mean, logvar), noise.normal(mean))
@@ -53,6 +57,7 @@ class AutoencoderStage(PerceptualStage):
         return StageLoss(total, tuple(terms), critic=judged.critic_loss)
 
     def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
+        """Of D(posterior mean), in dB where PSNR; and how the latents are spread."""
         encoded = self.model.autoencoder.encode(x)
         x_hat = self.model.autoencoder.decode(self.model.autoencoder.scale * encoded.mean)
         spread = encoded.mean.std(dim=(0, 2, 3))
@@ -73,6 +78,7 @@ class AutoencoderStage(PerceptualStage):
         )
 
     def finish(self, recent: Iterator[Tensor]) -> None:
+        """Folds the latents' mean and deviation over at least 512 recent crops into the weights."""
         whiten_latents(self.model, islice(recent, -(-WHITENING_CROPS // self.batch)))
 
 
@@ -126,9 +132,11 @@ class PriorStage(StageBase):
         self.all_levels = config.method.framework == "pure-noise"
 
     def trainable(self) -> list[nn.Parameter]:
+        """The noise estimator alone."""
         return list(self.model.unet.parameters())
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        """Mean of |eps_hat - eps|^2 at a random level for every picture, or its cached features; weights as above."""
         _, z0 = self.encode(x, noise)
         u = noise.uniform(z0.shape[0])
         t = ((u if self.all_levels else u.square()) * len(self.alpha_bar)).long().to(z0.device)
@@ -137,6 +145,7 @@ class PriorStage(StageBase):
         return StageLoss(loss.mean(), (("eps_mse", error.mean().detach()),))
 
     def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
+        """|eps_hat - eps|^2 at five levels t of 0..999."""
         _, z0 = self.encode(x, noise)
         eps = noise.normal(z0)
         levels = ((t, torch.full(z0.shape[:1], t, device=z0.device)) for t in (20, 100, 299, 700, 999))

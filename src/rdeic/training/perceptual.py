@@ -59,6 +59,7 @@ class SqueezeNetDistance(nn.Module):
         self.register_buffer("mean", torch.tensor(BGR_MEAN).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """a, b (B, 3, H, W) in [-1, 1] -> (B,), 0 for equal pictures. Gradients reach both."""
         # Two passes, not one of twice the batch: the picture that needs no gradient then keeps no activations.
         return self.distance(self.features(a), self.features(b))
 

@@ -140,6 +140,7 @@ class IndependentStage(_RateDistortion):
     """Eq. 13, in one of the three frameworks."""
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        """Eq. 13 on x (B, 3, H, W) in [-1, 1], or cached features: rate, z_c, and the error at one random step n."""
         encoded, z0 = self.encode(x, noise)
         quality = self._quality(x, noise)
         compressed = self._compress(encoded, quality, noise)
@@ -190,6 +191,7 @@ class FixedStepStage(_RateDistortion):
         self.decoder = Paced(decoder if config.train_decoder else [], config.decoder_lr_factor)
 
     def trainable(self) -> list[nn.Parameter]:
+        """Compression module and control network; D as well where `train_decoder` is set."""
         return super().trainable() + self.decoder.parameters
 
     def paced(self) -> list[Paced]:
@@ -197,6 +199,7 @@ class FixedStepStage(_RateDistortion):
         return [*super().paced(), self.decoder]
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
+        """Eq. 14 on x (B, 3, H, W) in [-1, 1]: rate, z_c, and what all L steps and D make of it."""
         encoded, z0 = self.encode(x, noise)
         quality = self._quality(x, noise)
         compressed = self._compress(encoded, quality, noise)

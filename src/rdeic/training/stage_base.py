@@ -147,6 +147,7 @@ class PerceptualStage(StageBase):
         self.steps_done += 1
 
     def networks(self) -> list[nn.Module]:
+        """Those of the model, and the distance's."""
         return [*super().networks(), *([] if self.distance is None else [self.distance])]
 
     def perceptual(self, x_hat: Tensor, x: Tensor) -> Tensor:

@@ -87,4 +87,5 @@ def expected_leftovers(config: ModelConfig, found: Mapping[str, Shape]) -> dict[
 
 
 def ignored(name: str) -> bool:
+    """Whether a tensor of a checkpoint is not read because of how its name begins."""
     return name.startswith(IGNORED_PREFIXES)

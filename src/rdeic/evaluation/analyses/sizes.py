@@ -54,6 +54,7 @@ class SizeCosts(NamedTuple):
 
     @property
     def megapixels(self) -> float:
+        """Of 10^6 pixels, not 2^20."""
         return self.width * self.height / 1e6
 
 

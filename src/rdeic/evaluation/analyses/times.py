@@ -104,6 +104,8 @@ def measure(
 
 
 class Decoding(NamedTuple):
+    """One decompression, in seconds; the rest of `total` is reading bits, z_c, D and the file's checks."""
+
     total: float
     denoising: float
 

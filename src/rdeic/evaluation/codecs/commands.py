@@ -62,10 +62,12 @@ class CommandCodec:
 
     @property
     def name(self) -> str:
+        """As the template says."""
         return self._template.name
 
     @property
     def settings(self) -> tuple[str, ...]:
+        """As the template lists them."""
         return self._template.settings
 
     @cached_property

@@ -29,14 +29,17 @@ class Downscaled:
 
     @property
     def settings(self) -> tuple[str, ...]:
+        """The inner codec's."""
         return self.inner.settings
 
     @property
     def version(self) -> str:
+        """The inner codec's; Pillow, which scales, is not in it."""
         return self.inner.version
 
     @property
     def timeout(self) -> float:
+        """The inner codec's, in seconds."""
         return self.inner.timeout
 
     def prepare(self) -> None:

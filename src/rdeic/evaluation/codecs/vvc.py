@@ -33,10 +33,12 @@ class VvcCodec:
 
     @property
     def name(self) -> str:
+        """Always vvc."""
         return "vvc"
 
     @property
     def version(self) -> str:
+        """The encoder's name, with a hash of both commands and of its program file."""
         return commands.fingerprint("vvc", ENCODE + DECODE, "vvencapp")
 
     def prepare(self) -> None:
