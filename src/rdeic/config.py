@@ -86,7 +86,7 @@ class LocalAutoencoderConfig:
 
     @property
     def slow(self) -> bool:
-        """As of AutoencoderConfig: never."""
+        """False: E does not convolve at full resolution."""
         return False
 
 

@@ -26,7 +26,7 @@ class EntropyParams(NamedTuple):
 
 
 class CodebookMatch(NamedTuple):
-    """Hyper-latent after vector quantisation."""
+    """Hyper-latent after vector quantisation: nearest codebook entries and their indices."""
 
     z_q: Tensor  # (B, N, h, w); gradients pass straight through to the input
     indices: Tensor  # (B, h, w) int64

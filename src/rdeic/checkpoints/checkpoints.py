@@ -124,7 +124,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, Shape]:
-    """What `require_fit` compares."""
+    """The shape of every tensor, for `require_fit`."""
     return {key: tuple(value.shape) for key, value in state.items()}
 
 

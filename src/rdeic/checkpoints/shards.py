@@ -47,7 +47,7 @@ class ShardWriter:
         self._bytes += stored.nbytes
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write the tensors that wait for their shard to be full."""
         if not self._pending:
             return
         self._shards += 1

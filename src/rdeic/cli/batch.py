@@ -33,7 +33,7 @@ _MODE = 0o777  # never set-user-ID and its like
 
 
 class Result(NamedTuple):
-    """What became of an input."""
+    """What `work` made of one input."""
 
     data: bytes
     remark: str

@@ -28,7 +28,7 @@ _REINSTALL = "pip install --force-reinstall rdeic"
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """One line of the checkup."""
 
     part: str  # versions, extras, devices, models, self-test
     name: str

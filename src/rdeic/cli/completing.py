@@ -32,7 +32,7 @@ def pictures(incomplete: str) -> list[str]:
 
 
 def stages(incomplete: str) -> list[str]:
-    """Of training."""
+    """Names of training stages."""
     names = ("autoencoder", "prior", "independent", "fixed-step")
     return [name for name in names if name.startswith(incomplete)]
 

@@ -21,7 +21,7 @@ _MAGIC = b"RDE"
 
 
 class Kind(NamedTuple):
-    """What folders are searched for."""
+    """Which files a folder or pattern stands for."""
 
     suffixes: frozenset[str]  # lower case, with the dot
     judge: Callable[
@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One input."""
+    """One input: a file, or stdin."""
 
     path: Path | None  # None: stdin
     relative: Path  # where it goes below an output folder
@@ -62,7 +62,7 @@ class Source(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the arguments mean."""
+    """The arguments of a command, resolved to single inputs."""
 
     items: list[Item]
     missing: list[str]  # a line for each argument that means nothing, and for each folder that cannot be read
@@ -217,7 +217,7 @@ class _Found:
 
 
 def left_out(name: str, reason: str) -> str:
-    """The word with which something is left out."""
+    """The line that says that `name` is left out, and why."""
     return f"{name}: left out: {reason}"
 
 

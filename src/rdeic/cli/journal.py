@@ -23,7 +23,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_
 
 
 class Record(NamedTuple):
-    """One line."""
+    """One line of a journal: an output and the input that it was made from."""
 
     output: str  # name of the .rdeic file in the journal's folder
     output_digest: str
@@ -43,7 +43,7 @@ class Journal:
         self._records: dict[str, list[Record]] = {}  # by output
 
     def exists(self) -> bool:
-        """Whether the folder has one."""
+        """Whether the folder has a journal."""
         return self._path.exists()
 
     def find(self, output: Path) -> Record | None:

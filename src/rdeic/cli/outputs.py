@@ -15,7 +15,7 @@ from rdeic.system import files
 
 
 class Target(NamedTuple):
-    """Where results go."""
+    """What the options say of outputs."""
 
     out: str | None  # the -o option
     suffix: str  # of a result, with its dot

@@ -14,7 +14,7 @@ class Pace:
         self._start = time.perf_counter()
 
     def count(self, pixels: int) -> None:
-        """One more picture is done."""
+        """Adds a finished picture of so many pixels."""
         self.pictures += 1
         self._pixels += pixels
 
@@ -26,7 +26,7 @@ class Pace:
         return f"{pictures:.2f} pictures/s, {megapixels:.2f} MP/s"
 
     def summary(self) -> str:
-        """The whole, as one line."""
+        """Counts, seconds and rates since the start, in one line."""
         pictures, megapixels, seconds = self._measured()
         return (
             f"{self.pictures} pictures of {self._pixels / 1e6:.1f} megapixels in {seconds:.1f} s: "

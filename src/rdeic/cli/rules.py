@@ -23,7 +23,7 @@ _REMEDY = "--force overwrites it, -o names another directory"
 
 
 class Rules(Protocol):
-    """Of one direction."""
+    """The rules of one direction, compressing or restoring."""
 
     def unwanted(self, source: Source) -> str | None:
         """Why a batch leaves an input out; None: it does not."""
@@ -92,14 +92,14 @@ class Packing:
         return True
 
     def ours(self, content: bytes) -> bool:
-        """Sound .rdeic files."""
+        """Whether it is a valid .rdeic file."""
         with contextlib.suppress(FileFormatError):
             inspect(content)
             return True
         return False
 
     def note(self, place: Path, result: bytes, source: Source, start: bool) -> None:
-        """In the journal. A folder that does not let us write one is no reason to compress nothing."""
+        """In the journal. If the folder does not let us write one, pictures are compressed all the same."""
         journal = self._journal(place)
         if not start and not journal.exists():
             return
@@ -127,15 +127,15 @@ class Restoring:
     """.rdeic files => pictures. These say themselves what they were restored from (`marks`)."""
 
     def unwanted(self, source: Source) -> str | None:
-        """Nothing."""
+        """None: every .rdeic file is restored."""
         return None
 
     def known(self, place: Path, item: Item) -> str | None:
-        """Never."""
+        """None: nothing but the picture itself tells."""
         return None
 
     def finished(self, place: Path, source: Source, result: bytes | None) -> bool | None:
-        """By the mark."""
+        """Whether the mark in the picture is that of the input. Raises ImageError if it is not."""
         found = marks.find(place.read_bytes())
         if found == marks.checksum(source.data):
             return True
@@ -145,11 +145,11 @@ class Restoring:
         )
 
     def ours(self, content: bytes) -> bool:
-        """Restored pictures."""
+        """Whether it is a picture with the mark of a restored one."""
         return marks.find(content) is not None
 
     def note(self, place: Path, result: bytes, source: Source, start: bool) -> None:
-        """Nothing: the picture says it."""
+        """Does nothing: the mark in the picture says it."""
 
 
 def _of(place: Path, record: Record) -> str:

@@ -30,7 +30,7 @@ MAX_QUALITY_BYTE = 255
 
 
 class Loaded(NamedTuple):
-    """The model of one rate."""
+    """The model of one rate, and the fingerprint that its files carry."""
 
     model: Rdeic
     fingerprint: bytes

@@ -21,7 +21,7 @@ MakeAt: TypeAlias = Callable[[int, int], bytes]  # factor, level => file
 
 
 class Scales(NamedTuple):
-    """Where to look."""
+    """The scales to search, and where to begin."""
 
     factors: tuple[int, ...]  # ascending
     start: int  # place of the one to begin with

@@ -83,7 +83,7 @@ def shrink(picture: Picture, size: Size) -> Picture:
 
 
 def enlarge(image: Image.Image, size: Size) -> Image.Image:
-    """The way back, by the same filter."""
+    """A restored picture => the original's size, by Lanczos; as it is where that is its size."""
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -51,19 +51,19 @@ class Header(NamedTuple):
 
     @property
     def coded(self) -> Size:
-        """Of the picture that the payload codes."""
+        """Size of the picture that the payload codes: `stored` where there is one, else the original's."""
         return self.stored or Size(self.width, self.height)
 
 
 class Section(NamedTuple):
-    """Something beside the picture."""
+    """Content of a file beside the picture, such as metadata."""
 
     kind: int  # 1..255
     content: bytes  # up to 2**28 - 1 bytes
 
 
 class RdeicFile(NamedTuple):
-    """A parsed file."""
+    """A file taken apart. Its payload is not decoded."""
 
     header: Header
     payload: bytes  # hyper indices, then the y stream; opaque at this level

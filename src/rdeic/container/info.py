@@ -16,7 +16,7 @@ Blob: TypeAlias = Buffer | Readable | PathLike  # the bytes of an .rdeic file, a
 
 
 class Parsed(NamedTuple):
-    """A file and the metadata in it."""
+    """A file taken apart, and its metadata, if it has any."""
 
     file: container.RdeicFile
     metadata: Metadata | None

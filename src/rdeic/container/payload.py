@@ -33,7 +33,7 @@ def split(header: Header, payload: bytes, config: ModelConfig) -> CodedLatent:
 
 
 def least_bytes(size: Size, config: ModelConfig) -> int:
-    """Of a file whose coded picture has that size."""
+    """Size of the smallest possible file whose coded picture has that size: an empty y stream."""
     h, w = _grid(size, config)
     return OVERHEAD + indices.packed_size(h * w, config.compression.codebook_size)
 

@@ -18,7 +18,7 @@ _SIDES = struct.Struct("<HH")
 
 
 class Size(NamedTuple):
-    """Of a picture, in pixels."""
+    """Width and height of a picture, in pixels."""
 
     width: int
     height: int

@@ -34,7 +34,7 @@ class Comparison(NamedTuple):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why there is no BD-rate where there is none."""
+        """A line for each BD-rate that is missing: why."""
         return tuple(
             dict.fromkeys(
                 f"{metric.title}: {cell.reason}"
@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
 
     @property
     def found(self) -> int:
-        """How many BD-rates there are."""
+        """How many BD-rates could be computed."""
         return sum(cell.result is not None for row in self.rows for cell in row.cells)
 
 

@@ -20,7 +20,7 @@ _SIDE = 768  # pixels
 
 
 class Entry(NamedTuple):
-    """One picture of a data set."""
+    """One picture of a data set, not read yet."""
 
     name: str  # path within the folder, with forward slashes
     path: Path

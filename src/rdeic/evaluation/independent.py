@@ -38,7 +38,7 @@ PictureJudge: TypeAlias = Callable[[Picture, Picture], "float | None"]
 
 
 class Independent(NamedTuple):
-    """One of them, ready."""
+    """A metric of other people's software, loaded."""
 
     judge: PictureJudge
     label: str  # what is measured, exactly

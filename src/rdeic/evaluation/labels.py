@@ -47,7 +47,7 @@ class Label(NamedTuple):
 
     @property
     def box(self) -> Box:
-        """What it covers."""
+        """The rectangle that the text covers."""
         width = len(self.text) * SIZE * _WIDTH
         left = self.x - {"start": 0.0, "middle": width / 2, "end": width}[self.anchor]
         return Box(left, self.y - 0.8 * SIZE, left + width, self.y + 0.25 * SIZE)

@@ -37,7 +37,7 @@ Judge: TypeAlias = Callable[[Tensor, Tensor], "float | None"]
 
 
 class Judges(NamedTuple):
-    """The metrics that can be had here."""
+    """The loaded metrics, and those that cannot be loaded here."""
 
     of_pictures: dict[str, Judge]  # by name
     extractor: Extractor | None  # where FID or KID were asked for

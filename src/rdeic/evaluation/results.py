@@ -68,7 +68,7 @@ def load(folder: Path) -> Results:
 
 
 def plain(measurement: Measurement) -> dict[str, Any]:
-    """As a JSON object."""
+    """A measurement as a JSON object; `measurement` is the inverse."""
     return measurement._asdict() | {"scores": [score._asdict() for score in measurement.scores]}
 
 

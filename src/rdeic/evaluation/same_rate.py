@@ -15,7 +15,7 @@ _SLACK = 1e-9  # of a rate, for what rounding does
 
 
 class Reading(NamedTuple):
-    """One codec in one metric."""
+    """What one codec reaches in one metric at a given rate."""
 
     value: float | None  # None: the rate is outside of what was measured
     best: bool  # of two codecs or more that have a value

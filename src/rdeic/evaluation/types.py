@@ -104,12 +104,12 @@ class Metric(NamedTuple):
     )
 
     def graded(self, value: float) -> float:
-        """What `lower_is_better` is about."""
+        """The value, or its distance to `ideal`: the smaller or larger of these is better."""
         return value if self.ideal is None else abs(value - self.ideal)
 
     @property
     def arrow(self) -> str:
-        """Points to where it is better."""
+        """An arrow up, down or to the ideal value, for the heading of a table."""
         if self.ideal is not None:
             return f"→ {self.ideal:g}"
         return "↓" if self.lower_is_better else "↑"

@@ -35,7 +35,7 @@ class Scene(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """What the viewer shows."""
+    """The pictures of the viewer, and what was left out."""
 
     scenes: tuple[Scene, ...]
     full: int  # pictures left out because the page was full

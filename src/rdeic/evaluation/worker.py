@@ -73,7 +73,7 @@ def sweep(folder: Path) -> None:
 
 
 def failed(setup: Setup, task: Task, reason: str) -> Measurement:
-    """A measurement that came to nothing."""
+    """The record of a measurement that failed, with the reason."""
     name = setup.codecs[task.codec].name
     return Measurement(name, task.setting, task.image.name, 0, 0, 0, 0.0, 0.0, 0.0, (), reason)
 

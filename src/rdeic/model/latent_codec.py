@@ -202,7 +202,7 @@ def _joined(params: list[EntropyParams]) -> EntropyParams:
 
 
 class Walked(NamedTuple):
-    """What the training walk finds."""
+    """y_hat and its entropy parameters, from the training walk."""
 
     y_hat: Tensor  # (B, M, h, w)
     params: EntropyParams  # as used at every position
@@ -252,7 +252,7 @@ def symbols_of(exact: EntropyModel, y: Tensor, hyper: Tensor) -> Symbols:
 
 
 def encode_symbols(exact: EntropyModel, found: Symbols) -> bytes:
-    """The range coder's part of the encoder."""
+    """Symbols that `symbols_of` found -> the y stream, by the range coder on the CPU."""
     symbols, sigmas = to_host(found.coded)
     coder = SymbolEncoder()
     integers, scales = symbols.astype(np.int32), tables.scale_index(sigmas)
@@ -276,7 +276,7 @@ def encode_y(exact: EntropyModel, y: Tensor, hyper: Tensor) -> bytes:
 
 
 def encode_with_y_hat(exact: EntropyModel, y: Tensor, hyper: Tensor) -> EncodedY:
-    """`encode_y`, for those who want to compare."""
+    """`encode_y`, together with the y_hat that its decoder must find."""
     found = symbols_of(exact, y, hyper)
     return EncodedY(encode_symbols(exact, found), found.y_hat)
 

@@ -166,7 +166,7 @@ class Rdeic(nn.Module):
         return self
 
     def stop_graphs(self) -> None:
-        """Everything runs as it is, from now on."""
+        """Run everything without graphs from now on, and let those go that were recorded."""
         self._graphs = None
 
     def _runner(self, *key: Hashable, pixels: int) -> Runner:
@@ -206,12 +206,12 @@ class Rdeic(nn.Module):
 
     @property
     def precision(self) -> torch.dtype:
-        """See `set_precision`."""
+        """What is computed in after the bits; see `set_precision`."""
         return self.unet.conv_out.weight.dtype
 
     @property
     def analysis_precision(self) -> torch.dtype:
-        """See `set_precision`."""
+        """What E computes in up to its feature; see `set_precision`."""
         first = next(self.autoencoder.encoder.feature_layers()[0].parameters())
         return first.dtype
 
@@ -227,7 +227,7 @@ class Rdeic(nn.Module):
         return self.encode_with_y_hat(y, quality).coded
 
     def encode_with_y_hat(self, y: Tensor, quality: int) -> Encoding:
-        """`encode`, for those who want to compare."""
+        """`encode`, together with the y_hat that the decoder must find, to compare."""
         exact, compression = self.exact, self.compression
         if rows := band_rows(*y.shape[2:]):
             scaled = compression.scale_y(y, self.level(quality))

@@ -39,7 +39,7 @@ Cut = tuple[slice, slice]  # rows and columns, in pixels of the padded picture
 
 
 class Restoring(NamedTuple):
-    """How, as `Rdeic.denoise` takes it."""
+    """How a picture is restored; as the arguments of `Rdeic.denoise`."""
 
     noises: Callable[[Tensor], Iterator[Tensor]]  # of what is shaped so
     steps: int
@@ -101,7 +101,7 @@ def restore(
 
 
 def denoise(model: Rdeic, y_hat: Tensor, level: Tensor, how: Restoring, tiling: Tiling) -> Tensor:
-    """-> z0_hat (1, latent_channels, h, w)"""
+    """y_hat (1, M, h, w), quality level (1,) -> z0_hat (1, latent_channels, 2h, 2w), blended of windows."""
     config = model.config
     stride, y_stride = config.autoencoder.stride, config.y_stride
     channels = config.autoencoder.latent_channels
@@ -154,7 +154,7 @@ def _ramp(span: slice, length: int, overlap: int, stride: int) -> Tensor:
 
 
 def decode(model: Rdeic, z0_hat: Tensor, size: Size, tiling: Tiling) -> Picture:
-    """-> (height, width, 3) uint8"""
+    """z0_hat (1, latent_channels, h, w) -> (size.height, size.width, 3) uint8, tile by tile."""
     stride, d = model.config.autoencoder.stride, model.autoencoder.decode
     height, width = (stride * side for side in z0_hat.shape[2:])
     networks = model.autoencoder.decoder

@@ -39,7 +39,7 @@ class Tiling:
     window_sample: Sample = Sample(4, 512, 32)  # for relay diffusion
 
     def halved(self) -> Tiling:
-        """The next smaller one, for less memory."""
+        """A cut with half the sides and a quarter of the samples, which takes less memory."""
         fewer, fewer_windows = (
             dataclasses.replace(one, count=max(1, one.count // 4))
             for one in (self.sample, self.window_sample)
@@ -55,14 +55,14 @@ class Tiling:
 
 
 class Tile(NamedTuple):
-    """Along one axis."""
+    """A tile's extent along one axis: `outer` is computed, `inner` is kept."""
 
     inner: slice
     outer: slice
 
     @property
     def within(self) -> slice:
-        """The inner part of the outer one."""
+        """Where `inner` lies in `outer`."""
         start = self.inner.start - self.outer.start
         return slice(start, start + self.inner.stop - self.inner.start)
 
@@ -73,13 +73,13 @@ def at(span: slice, stride: int) -> slice:
 
 
 def tiles(length: int, side: int, halo: int) -> list[Tile]:
-    """Along an axis of `length`."""
+    """The tiles along an axis: inner parts of `side` one after the other, `halo` around each, within 0..length."""
     inner = [slice(start, min(start + side, length)) for start in range(0, length, side)]
     return [Tile(one, slice(max(0, one.start - halo), min(length, one.stop + halo))) for one in inner]
 
 
 def grid(height: int, width: int, side: int, halo: int) -> Iterator[tuple[Tile, Tile]]:
-    """Rows and columns of all tiles, row by row."""
+    """(rows, columns) of all tiles of a picture, row by row."""
     return itertools.product(tiles(height, side, halo), tiles(width, side, halo))
 
 

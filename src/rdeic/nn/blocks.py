@@ -129,7 +129,7 @@ class CrossAttention(Attention):
 
 
 class GatedFeedForward(nn.Module):
-    """GEGLU of width 4C."""
+    """Feed-forward layer with GEGLU, of hidden width 4C."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

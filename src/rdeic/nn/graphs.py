@@ -30,7 +30,7 @@ _WARM_UPS = 2  # libraries choose and allocate in the first runs, which a graph 
 
 
 def eager(work: Work, *inputs: Tensor) -> Any:
-    """The Runner without a cache."""
+    """A Runner that runs the work itself, without a graph."""
     return work(*inputs)
 
 
@@ -161,7 +161,7 @@ class CudaGraphs:
 
 
 def cloned(result: Any) -> Any:
-    """Of a work's result."""
+    """A copy of a work's result, which the next replay overwrites."""
     return result.clone() if isinstance(result, Tensor) else tuple(x.clone() for x in result)
 
 

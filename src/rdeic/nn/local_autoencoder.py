@@ -84,7 +84,7 @@ class LocalEncoder(nn.Module):
         return h if own == x.dtype else h.to(x.dtype)  # autocast chooses by itself
 
     def feature_layers(self) -> list[nn.Module]:
-        """What `forward` runs through."""
+        """The layers that `forward` runs: all but `conv_out`."""
         return [self.layers]
 
 

@@ -59,7 +59,7 @@ def recorded(margin: float) -> Iterator[list[Moments]]:
 
 @contextlib.contextmanager
 def given(moments: Sequence[Moments]) -> Iterator[None]:
-    """Norms take these, one after the other."""
+    """In the `with` block each norm takes the next of `moments` instead of its input's own."""
     left = iter(moments)
     with _set(lambda x, groups: next(left)):
         yield

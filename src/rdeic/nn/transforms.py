@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
 
 
 class StridedBlock(nn.Module):
-    """Half the resolution."""
+    """Half the resolution by a strided convolution, beside a strided skip."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def subpixel_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class UpsampleBlock(nn.Module):
-    """Twice the resolution."""
+    """Twice the resolution by pixel shuffle, beside a skip of the same kind."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

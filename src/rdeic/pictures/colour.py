@@ -36,7 +36,7 @@ _D65, _C, _E = (0.3127, 0.3290), (0.310, 0.316), (1 / 3, 1 / 3)
 
 
 class Primaries(NamedTuple):
-    """CIE 1931 x, y."""
+    """CIE 1931 x, y of red, green, blue and white."""
 
     white: tuple[float, float]
     red: tuple[float, float]
@@ -45,7 +45,7 @@ class Primaries(NamedTuple):
 
 
 class Space(NamedTuple):
-    """What code values mean."""
+    """What the code values of a picture mean: primaries and transfer function."""
 
     primaries: Primaries
     transfer: int  # H.273, table 3; 0 for a power

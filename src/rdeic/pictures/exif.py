@@ -72,7 +72,7 @@ def to_bytes(metadata: Metadata, software: str = "") -> bytes:
 
 
 def said(stored: Image.Exif, location: bool) -> Metadata:
-    """What EXIF says; see `read`."""
+    """The fields of EXIF that `Metadata` has; the place only with `location`. Broken fields are left out."""
     found = Metadata()
     with _tolerant():
         found = found._replace(make=_text(stored.get(Base.Make)), model=_text(stored.get(Base.Model)))

@@ -118,7 +118,7 @@ def pad(image: Picture, multiple: int) -> Picture:
 
 
 def pad_to(image: Picture, height: int, width: int) -> Picture:
-    """The same to a size."""
+    """`pad` to a given size, at least the picture's own: (H, W, 3) => (height, width, 3)."""
     missing = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
     return np.pad(image, missing, mode="edge")
 

@@ -27,7 +27,7 @@ _LOSSY_QUALITY = 95  # of WebP and JPEG, which hold a restored picture
 
 
 class Result(NamedTuple):
-    """Of one row; these become its new columns."""
+    """What became of one row; its fields become the row's new columns."""
 
     result: bytes | None  # the .rdeic file, or the restored picture's; None where it failed
     digest: str | None  # SHA-256 of the input, hex; None where there was none

@@ -19,7 +19,7 @@ from rdeic.ray.stores import Found, Store
 
 
 class Row(NamedTuple):
-    """One picture."""
+    """What a run did with one picture."""
 
     path: str  # of the input, from its store's top
     input_bytes: int
@@ -63,7 +63,7 @@ class Manifest:
         return newest
 
     def append(self, rows: Sequence[Row]) -> None:
-        """One file more. Raises OSError."""
+        """Writes the rows as one more parquet file. Raises OSError."""
         if not rows:
             return
         stream = io.BytesIO()

@@ -15,7 +15,7 @@ from rdeic.system import files
 
 
 class Found(NamedTuple):
-    """A file."""
+    """A file of a folder or bucket, as listed."""
 
     path: str  # from the store's top
     size: int  # bytes
@@ -47,7 +47,7 @@ class Store:
         return sorted(one for one in found if not os.path.basename(one.path).startswith("."))
 
     def read(self, path: str) -> bytes:
-        """Raises OSError."""
+        """All bytes of one file. Raises OSError."""
         with self._files.open_input_stream(self._at(path)) as stream:
             content: bytes = stream.read()
         return content

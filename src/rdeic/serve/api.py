@@ -29,7 +29,7 @@ _REQUEST_NAME = "request-name"
 
 
 class Service(NamedTuple):
-    """What requests share."""
+    """What all requests of one server share."""
 
     codec: Codec
     desk: Desk

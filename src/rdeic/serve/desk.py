@@ -29,7 +29,7 @@ _MEMORY = 0.8  # of what was known of the pace, when another measurement comes
 
 
 class ClientGoneError(Exception):
-    """Nobody is there to take the answer."""
+    """The client hung up, so nobody takes the answer."""
 
 
 class Ticket:
@@ -41,16 +41,16 @@ class Ticket:
         self._seconds, self._unwanted = work_seconds, threading.Event()
 
     def begin(self) -> None:
-        """Its turn has come."""
+        """Records that its turn has come."""
         self.began = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """That it has been at work, or has waited."""
+        """How long it has been at work; before its turn, how long it has waited."""
         return time.monotonic() - (self.began or self.entered)
 
     def drop(self) -> None:
-        """It is not wanted any more."""
+        """Marks it as not wanted any more; `check` then raises."""
         self._unwanted.set()
 
     def check(self) -> None:
@@ -63,14 +63,14 @@ class Ticket:
 
 
 class Pace:
-    """How long work takes here, as far as was seen."""
+    """How long requests take on this machine, learnt from those that were served."""
 
     def __init__(self) -> None:
         self._by_pixel: dict[str, float] = {}  # seconds, by operation
         self._any = 1.0  # seconds of a request, whatever it is
 
     def learn(self, ticket: Ticket, seconds: float) -> None:
-        """From work that was done."""
+        """Takes the duration of a finished request into the averages."""
         self._any = _MEMORY * self._any + (1 - _MEMORY) * seconds
         if ticket.pixels:
             found = seconds / ticket.pixels
@@ -78,7 +78,7 @@ class Pace:
             self._by_pixel[ticket.operation] = _MEMORY * before + (1 - _MEMORY) * found
 
     def expected(self, ticket: Ticket) -> float:
-        """Seconds of work."""
+        """Seconds that a request will take: by its pixels where they are known, else as requests do on average."""
         by_pixel = self._by_pixel.get(ticket.operation)
         return by_pixel * ticket.pixels if by_pixel and ticket.pixels else self._any
 
@@ -111,11 +111,11 @@ class Desk:
                 del self._tickets[ticket]
 
     def find(self, name: str) -> Ticket | None:
-        """The request that calls itself `name`."""
+        """The request that calls itself `name`, if it has a place."""
         return next((ticket for ticket, known in self._tickets.items() if known == name), None)
 
     def ahead(self, ticket: Ticket) -> int:
-        """How many come before it."""
+        """How many requests came before it and still have a place."""
         return list(self._tickets).index(ticket)
 
     def wait(self) -> float:
@@ -168,12 +168,12 @@ class Desk:
         return result
 
     async def prepare(self, work: Callable[[], None]) -> None:
-        """Before anybody is let in."""
+        """Does `work` in one of the threads, before any request is let in."""
         await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _count(self, working: bool) -> int:
         return sum(bool(ticket.began) == working for ticket in list(self._tickets))
 
     def close(self) -> None:
-        """Waits for what is at work."""
+        """Waits for the work under way and ends the threads."""
         self._pool.shutdown(wait=True)

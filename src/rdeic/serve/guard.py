@@ -38,7 +38,7 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware, the outermost."""
+    """ASGI middleware that checks host, origin and token of every request before anything else runs."""
 
     def __init__(self, app: ASGIApp, settings: Settings, public: Collection[str], meters: Meters) -> None:
         """`public` are the paths that need no token."""

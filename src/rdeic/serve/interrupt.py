@@ -15,7 +15,7 @@ _thread = threading.local()
 
 
 class UnwantedError(Exception):
-    """The work is not wanted any more."""
+    """The work is not wanted any more, because its client is gone."""
 
 
 def check() -> None:

@@ -18,7 +18,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Meters:
-    """Of one server."""
+    """The counters, gauges and histograms of one server."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -43,27 +43,27 @@ class Meters:
         )
 
     def watch(self, waiting: Callable[[], int], working: Callable[[], int]) -> None:
-        """Where the gauges read from."""
+        """Sets the functions that count waiting and working requests."""
         self._waiting.set_function(waiting)
         self._working.set_function(working)
 
     def answered(self, path: str, status: int) -> None:
-        """One request."""
+        """Counts one answer, by path and status."""
         self._requests.labels(path, str(status)).inc()
 
     def worked(self, operation: str, waited: float, worked: float) -> None:
-        """One turn, in seconds."""
+        """Adds one turn: seconds waited and seconds worked."""
         self._wait.labels(operation).observe(waited)
         self._work.labels(operation).observe(worked)
 
     def received(self, size: int) -> None:
-        """Bytes of a picture or file."""
+        """Counts bytes of a picture or file that came in."""
         self._bytes.labels("in").inc(size)
 
     def sent(self, size: int) -> None:
-        """Bytes of a picture or file."""
+        """Counts bytes of a picture or file that went out."""
         self._bytes.labels("out").inc(size)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -27,7 +27,7 @@ PREFIX = "urn:rdeic:problem:"
 
 
 class Kind(NamedTuple):
-    """One kind of problem."""
+    """One kind of problem: its name, status and title."""
 
     name: str  # after PREFIX
     status: int
@@ -70,7 +70,7 @@ _NAMES = {
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457's word)
-    """Ends a request."""
+    """Ends a request with an answer of application/problem+json."""
 
     def __init__(
         self, name: str, detail: str, retry_after: float | None = None, headers: dict[str, str] | None = None

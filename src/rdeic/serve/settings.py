@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether the server can be reached from this machine only."""
         return is_local(self.host)
 
 

@@ -10,7 +10,7 @@ MOST_JOBS = 8  # pictures at a time; with more, their Python would wait for each
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -25,7 +25,7 @@ def jobs(pictures: int, threads: int | None = None) -> int:
 
 
 def used() -> int:
-    """How many torch computes in."""
+    """Number of threads that torch computes in, in this thread."""
     import torch
 
     return torch.get_num_threads()
@@ -41,7 +41,7 @@ def use(count: int) -> None:
 
 @contextlib.contextmanager
 def using(count: int) -> Iterator[None]:
-    """`use` for a while."""
+    """`use` until the end of the `with` block."""
     before = used()
     use(count)
     try:

@@ -78,7 +78,7 @@ class FeatureCritic(nn.Module):
 
 
 class Critics(nn.Module):
-    """Those of one stage; at least one of the two."""
+    """The critics of one stage: pixel, feature, or both."""
 
     def __init__(self, config: CriticConfig, latent_channels: int, feature_channels: Sequence[int]) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ def random(height: int, width: int, size: int, rng: np.random.Generator) -> Crop
 
 
 def centre(height: int, width: int, size: int) -> Crop:
-    """The crop in the middle."""
+    """The crop from the middle of a picture."""
     side = min(size, height, width)
     return Crop((height - side) // 2, (width - side) // 2, side, size, False)
 

@@ -33,7 +33,7 @@ class _Squares(NamedTuple):
 
 
 class FlatPictures:
-    """Pictures by number."""
+    """Decoded pictures in one flat tensor on a device, by number."""
 
     def __init__(self, pictures: Mapping[int, Pixels], device: torch.device) -> None:
         total = sum(picture.shape[0] * picture.shape[1] for picture in pictures.values())
@@ -50,7 +50,7 @@ class FlatPictures:
         return number in self._places
 
     def size(self, number: int) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width of a picture, in pixels."""
         return self._places[number][1:]
 
     def batch(self, planned: Sequence[Planned]) -> Tensor:

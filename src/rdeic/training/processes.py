@@ -107,7 +107,7 @@ class Processes:
                 tensor.detach().copy_(dense)
 
     def first_says(self, value: int) -> int:
-        """Process 0's number."""
+        """The value that process 0 has, in every process."""
         return int(self.collect(value)[0])
 
 

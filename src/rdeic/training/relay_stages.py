@@ -137,7 +137,7 @@ class _RateDistortion(PerceptualStage):
 
 
 class IndependentStage(_RateDistortion):
-    """Eq. 13, in one of the three frameworks."""
+    """Independent training (Eq. 13): every picture at one random step n; for relay, pure noise or no diffusion."""
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:
         """Eq. 13 on x (B, 3, H, W) in [-1, 1], or cached features: rate, z_c, and the error at one random step n."""
@@ -178,7 +178,7 @@ class IndependentStage(_RateDistortion):
 
 
 class FixedStepStage(_RateDistortion):
-    """Eq. 14; beyond the paper, D may learn along, which `train_decoder` switches on."""
+    """Fixed-step fine-tuning (Eq. 14), through all L steps; beyond the paper, with `train_decoder` D learns along."""
 
     def __init__(self, model: Rdeic, config: TrainConfig) -> None:
         super().__init__(model, config)
@@ -195,7 +195,7 @@ class FixedStepStage(_RateDistortion):
         return super().trainable() + self.decoder.parameters
 
     def paced(self) -> list[Paced]:
-        """The gains, and D."""
+        """The gains of y, and D."""
         return [*super().paced(), self.decoder]
 
     def loss(self, x: Tensor, noise: Noise) -> StageLoss:

@@ -51,14 +51,14 @@ class Report:
         self._scalars("validation", step, scalars)
 
     def say(self, line: str) -> None:
-        """One line."""
+        """Prints one line, above the progress bar where there is one."""
         if self._bar is not None:
             self._bar.console.print(harmless(line), highlight=False, markup=False)
         elif self._speaks:
             print(harmless(line), file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Gives the terminal back."""
+        """Removes the progress bar and closes the TensorBoard log."""
         if self._bar is not None:
             self._bar.stop()
         if self._writer is not None:

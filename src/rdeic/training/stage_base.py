@@ -23,7 +23,7 @@ PICTURE_CHANNELS = 3
 
 
 class Judgement(NamedTuple):
-    """Of restored pictures."""
+    """What distance and critics say of restored pictures."""
 
     distance: Tensor  # (B,), perceptual
     realism: Tensor  # (B,), the critics' weighted score; 0 before they begin
@@ -49,15 +49,15 @@ class StageBase:
         ]
 
     def paced(self) -> list[Paced]:
-        """None."""
+        """None: all parameters learn at the same rate."""
         return []
 
     def critics(self) -> nn.Module | None:
-        """None."""
+        """None: nothing is trained against the model."""
         return None
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing."""
+        """Nothing but the weights changes from step to step."""
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -66,14 +66,14 @@ class StageBase:
             raise LookupError(f"state of another stage: {', '.join(state)}")
 
     def batch_loss(self, features: Tensor) -> StageLoss:
-        """Nothing to add."""
+        """0: no term of the loss compares pictures with each other."""
         return StageLoss(features.new_zeros(()), ())
 
     def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
-        """Nothing to do."""
+        """Does nothing."""
 
     def finish(self, recent: Iterator[Tensor]) -> None:
-        """Nothing to do."""
+        """Leaves the weights as they are."""
 
     def encode(self, x: Tensor, noise: Noise) -> tuple[Encoded, Tensor]:
         """The frozen E: features and a posterior sample z0, of pictures or of what `features.pack` made of them."""
@@ -129,11 +129,11 @@ class PerceptualStage(StageBase):
         return critics.to(self.alpha_bar.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def critics(self) -> nn.Module | None:
-        """Those of `[critic]`."""
+        """The critics of `[critic]`; None where both weights are 0."""
         return self._critics
 
     def state(self) -> dict[str, Tensor]:
-        """How far the critics' schedule is."""
+        """Steps done, by which the critics begin and rise."""
         return {"steps_done": torch.tensor(self.steps_done)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -143,11 +143,11 @@ class PerceptualStage(StageBase):
         super().load_state(rest)
 
     def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
-        """Counts."""
+        """Counts the step, for the critics' schedule."""
         self.steps_done += 1
 
     def networks(self) -> list[nn.Module]:
-        """Those of the model, and the distance's."""
+        """Those of the model, and the perceptual distance."""
         return [*super().networks(), *([] if self.distance is None else [self.distance])]
 
     def perceptual(self, x_hat: Tensor, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ TIME_EMBEDDING: Leaves = {"0": "linear_1", "2": "linear_2"}
 
 
 def unet(config: UNetConfig) -> list[Part]:
-    """eps_sd."""
+    """Names of the noise estimator's tensors in the hub's folder layout, by ours."""
     parts = [
         Part("unet.encoder.time_embed", "time_embedding", TIME_EMBEDDING),
         Part("unet.encoder.inputs.0.conv", "conv_in"),

@@ -44,12 +44,12 @@ CHANNEL_FUSION: Leaves = {index: f"fushion.{index}" for index in ("0", "2", "4")
 
 
 def stable_diffusion(config: ModelConfig) -> list[Part]:
-    """Noise estimator and autoencoder."""
+    """Names of the noise estimator's and the autoencoder's tensors in Stable Diffusion's file, by ours."""
     return unet(config.unet) + autoencoder(published(config))
 
 
 def authors(config: ModelConfig) -> list[Part]:
-    """Control network and compression module."""
+    """Names of the control network's and the compression module's tensors in the authors' file, by ours."""
     return control(config.unet) + compression(config.compression)
 
 
@@ -63,7 +63,7 @@ def published(config: ModelConfig) -> AutoencoderConfig:
 
 
 def autoencoder(config: AutoencoderConfig) -> list[Part]:
-    """E and D."""
+    """E and D, as Stable Diffusion's file names their tensors."""
     ours, theirs, top = "autoencoder", AUTOENCODER, len(config.widths) - 1
     parts = [Part(f"{ours}.{name}", f"{theirs}.{name}") for name in ("quant_conv", "post_quant_conv")]
     for half in ("encoder", "decoder"):
@@ -86,7 +86,7 @@ def autoencoder(config: AutoencoderConfig) -> list[Part]:
 
 
 def unet(config: UNetConfig) -> list[Part]:
-    """eps_sd."""
+    """The noise estimator, as Stable Diffusion's file names its tensors."""
     parts = _encoder(config, "unet.encoder", UNET)
     index = 0
     for level in reversed(range(len(config.widths))):

@@ -18,7 +18,7 @@ from rdeic.errors import CheckpointError
 
 
 class Weights(NamedTuple):
-    """The tensors of one file."""
+    """The tensors of one file, read one at a time."""
 
     where: str
     shapes: Mapping[str, Shape]

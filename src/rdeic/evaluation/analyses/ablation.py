@@ -68,7 +68,7 @@ def figures(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def metrics(rows: Sequence[Row]) -> list[Metric]:
-    """Those that every row has."""
+    """The metrics that every row has a score of."""
     return [metric for metric in METRICS if all(metric.name in dict(row.scores) for row in rows)]
 
 

@@ -33,7 +33,7 @@ class Landing(NamedTuple):
 
     @property
     def nearer(self) -> bool:
-        """Whether the steps help."""
+        """Whether the steps lead from z_c towards z0."""
         return self.z0_hat < self.z_c
 
 
@@ -66,7 +66,7 @@ def measure(subject: Subject, one: Named, qualities: Sequence[float]) -> Relay:
 
 
 def mean(relays: Sequence[Relay]) -> Relay:
-    """Over pictures, of at least one."""
+    """The mean of at least one picture's relays; all must have the same qualities."""
     return Relay(
         f"{len(relays)} pictures",
         fmean(one.ceiling for one in relays),

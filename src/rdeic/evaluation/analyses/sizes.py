@@ -36,7 +36,7 @@ _PASS = 15_000  # symbols that the range coder is given at a time
 
 
 class Cost(NamedTuple):
-    """One direction of one size."""
+    """Time and memory of one direction at one size."""
 
     seconds: float  # median of the runs
     per_megapixel: float
@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
 
 class SizeCosts(NamedTuple):
-    """One size."""
+    """Both directions at one size."""
 
     width: int
     height: int
@@ -54,7 +54,7 @@ class SizeCosts(NamedTuple):
 
     @property
     def megapixels(self) -> float:
-        """Of 10^6 pixels, not 2^20."""
+        """Pixels in units of 10^6."""
         return self.width * self.height / 1e6
 
 

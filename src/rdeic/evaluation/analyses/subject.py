@@ -24,7 +24,7 @@ from rdeic.pictures.images import Picture
 
 
 class Named(NamedTuple):
-    """A picture of the data set."""
+    """A picture and its file name."""
 
     name: str  # file name
     picture: Picture  # (H, W, 3) uint8
@@ -39,7 +39,7 @@ class Latent(NamedTuple):
 
     @property
     def symbols(self) -> NDArray[np.int64]:
-        """round(y - mu), what is coded."""
+        """round(y - mu) (M, h, w), the integers that are coded."""
         return np.rint(self.y - self.mu).astype(np.int64)
 
     @property
@@ -54,7 +54,7 @@ class Latent(NamedTuple):
 
 
 class Subject(Codec):
-    """One model under analysis."""
+    """A codec that also gives access to its model, for analyses."""
 
     def __init__(self, model: str, device: str | None = None, precision: str = AUTO) -> None:
         """An installed model's name or a model folder; `precision` of everything, as `codec.load` takes it.

@@ -30,7 +30,7 @@ _PERIODS = (512, 719)  # pixels after which the fields of a texture repeat
 
 
 class Spread(NamedTuple):
-    """Of a few measured times, in seconds."""
+    """Mean and deviation of a few measured times, in seconds."""
 
     mean: float
     deviation: float  # sample standard deviation; 0 for a single time
@@ -104,7 +104,7 @@ def measure(
 
 
 class Decoding(NamedTuple):
-    """One decompression, in seconds; the rest of `total` is reading bits, z_c, D and the file's checks."""
+    """Seconds of one decompression; what is left of `total` is z_c, D and all that surrounds them."""
 
     total: float
     denoising: float

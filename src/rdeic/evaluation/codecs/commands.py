@@ -50,7 +50,7 @@ class Template:
 
 
 class CommandCodec:
-    """A template at work."""
+    """A codec that runs the commands of a template."""
 
     def __init__(self, template: Template) -> None:
         """Raises ConfigError for a template that cannot work."""
@@ -62,12 +62,12 @@ class CommandCodec:
 
     @property
     def name(self) -> str:
-        """As the template says."""
+        """The template's name."""
         return self._template.name
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """As the template lists them."""
+        """The template's settings, smallest files first."""
         return self._template.settings
 
     @cached_property

@@ -29,25 +29,25 @@ class Downscaled:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The inner codec's."""
+        """Those of the inner codec."""
         return self.inner.settings
 
     @property
     def version(self) -> str:
-        """The inner codec's; Pillow, which scales, is not in it."""
+        """That of the inner codec; Pillow, which scales, is not part of it."""
         return self.inner.version
 
     @property
     def timeout(self) -> float:
-        """The inner codec's, in seconds."""
+        """That of the inner codec, in seconds."""
         return self.inner.timeout
 
     def prepare(self) -> None:
-        """Raises what the inner codec raises."""
+        """Prepares the inner codec. Raises what it raises."""
         self.inner.prepare()
 
     def encode(self, picture: Picture, setting: str) -> bytes:
-        """Raises what the inner codec raises."""
+        """Shrinks the picture, then encodes it. Raises what the inner codec raises."""
         height, width, _ = picture.shape
         small = (max(1, round(width / self.factor)), max(1, round(height / self.factor)))
         resized = np.array(Image.fromarray(picture).resize(small, Image.Resampling.LANCZOS))

@@ -46,7 +46,7 @@ class LearnedCodec:
 
     @property
     def version(self) -> str:
-        """Of the package."""
+        """Name and version of the Python package."""
         package = "neuralcompression" if self.name == MSILLM else "compressai"
         return f"{package} {metadata.version(package)}"
 
@@ -56,7 +56,7 @@ class LearnedCodec:
             self._network(setting)
 
     def encode(self, picture: Picture, setting: str) -> bytes:
-        """Raises whatever the package raises."""
+        """(H, W, 3) uint8 -> a quality byte, the sizes, and both streams. Raises whatever the package raises."""
         height, width, _ = picture.shape
         pixels = torch.from_numpy(pad(picture, _STRIDE)).permute(2, 0, 1)[None] / 255
         with torch.inference_mode():

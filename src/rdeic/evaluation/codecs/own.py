@@ -39,7 +39,7 @@ class OwnCodec:
         return f"rdeic {rdeic.__version__} {registry.describe(self.folder).config.name} ({prints})"
 
     def prepare(self) -> None:
-        """Raises what loading the weights raises."""
+        """Runs a tiny picture through every rate's weights. Raises what loading them raises."""
         tiny = np.zeros((64, 64, 3), np.uint8)
         for setting in self.settings if len(registry.rates(self.folder)) > 1 else self.settings[:1]:
             quality = None if setting.endswith("bpp") else _parse(setting)[0]
@@ -51,7 +51,7 @@ class OwnCodec:
         return self._codec.compress(picture, quality, bpp)
 
     def decode(self, data: bytes) -> Picture:
-        """Raises what `rdeic.Codec.decompress` raises."""
+        """Restores as the file says. Raises what `rdeic.Codec.decompress` raises."""
         return np.array(self._codec.decompress(data))
 
     @cached_property

@@ -52,7 +52,7 @@ class PillowCodec:
 
     @property
     def version(self) -> str:
-        """Of the encoder's library, or of the plugin."""
+        """Name and version of the encoder's library, or of the plugin."""
         form = FORMATS[self.name]
         if form.package:
             return f"{form.package} {metadata.version(form.package)}"
@@ -75,7 +75,7 @@ class PillowCodec:
         return buffer.getvalue()
 
     def decode(self, data: bytes) -> Picture:
-        """Raises what Pillow raises."""
+        """A file of this format only. Raises what Pillow raises."""
         self.prepare()
         with Image.open(io.BytesIO(data), formats=[FORMATS[self.name].kind]) as image:
             return np.array(image.convert("RGB"))

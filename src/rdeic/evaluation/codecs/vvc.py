@@ -33,7 +33,7 @@ class VvcCodec:
 
     @property
     def name(self) -> str:
-        """Always vvc."""
+        """vvc, in tables and files."""
         return "vvc"
 
     @property
@@ -45,13 +45,13 @@ class VvcCodec:
         """Nothing stays loaded between calls of a program."""
 
     def encode(self, picture: Picture, setting: str) -> bytes:
-        """Raises ImageError if the program fails."""
+        """(H, W, 3) uint8, padded to even sides -> a byte and the bitstream. Raises ImageError if the program fails."""
         height, width, _ = picture.shape
         odd = bytes([height % 2 << 1 | width % 2])
         return odd + self._run(ENCODE, to_y4m(pad(picture, 2)), "y4m", "266", setting.lstrip("q"))
 
     def decode(self, data: bytes) -> Picture:
-        """Raises ImageError if the program fails."""
+        """The padding that the first byte tells is cut off again. Raises ImageError if the program fails."""
         picture = from_y4m(self._run(DECODE, data[1:], "266", "y4m", ""))
         height, width, _ = picture.shape
         return picture[: height - (data[0] >> 1), : width - data[0] % 2]
