@@ -1,4 +1,4 @@
-"""What the stages hand to each other."""
+"""What the stages hand to each other: NamedTuples of tensors and arrays."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What the shell completes: words for an option or argument that begin as `incomplete`. No torch.
+"""Words that the shell offers for an option or argument: those that begin as `incomplete`. No torch.
 
-Where nothing fits, and for names that a shell would have to quote, which these cannot, it completes files by itself.
+Where nothing fits, the shell completes file names by itself. So it does for names that it would have to quote, which
+these functions cannot do.
 """
 
 from __future__ import annotations

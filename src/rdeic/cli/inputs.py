@@ -1,7 +1,7 @@
-"""What the arguments mean: files, folders with all below them, patterns, stdin; and what of it is left out, and why.
+"""The inputs that the arguments stand for: files, folders with all below them, patterns, stdin.
 
-Nothing is left out in silence but what has nothing to do with the command. A picture that several names lead to is
-taken once, by its own name rather than by that of a link.
+Whatever is left out is reported with the reason, except files that have nothing to do with the command. A file that
+several names lead to is taken once, by its own name rather than by that of a link.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which picture each .rdeic file of a folder was made from: a hidden file beside them, a line of JSON for each.
 
-A line counts only as long as the output has the very content that the line names. It is written before the output, so
-a kill between the two leaves a line that counts for nothing; torn and foreign lines count for nothing either.
+A line counts only as long as the output has exactly the content that the line names. It is written before the output,
+so a kill between the two leaves a line that is ignored; torn lines and those of other programs are ignored, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures side by side: which waits until there is memory for it, and how many threads each computes in."""
+"""Several pictures at a time: each waits until there is memory for it, and computes in its share of the threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where results go. What of -o is a folder and what a file never depends on how many inputs there are."""
+"""Where results go. Whether -o names a folder or a file never depends on how many inputs there are."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What counts as finished, what may be replaced, and what is left out: one set of rules for each direction.
 
-An output is finished if it was made from the very picture (or file) that is at hand, whatever the settings; what was
-made from another one is never replaced unless that is forced. Names and times decide nothing.
+An output is finished if it was made from the same picture (or file) as the one at hand, whatever the settings. An
+output that was made from another one is never replaced, unless that is forced. Names and times decide nothing.
 """
 
 from __future__ import annotations

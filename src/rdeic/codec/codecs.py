@@ -1,4 +1,4 @@
-"""Codecs of the installed models, by the files that they are for. No torch until one of them codes."""
+"""Codecs of the installed models, chosen by the file to decode. torch is imported only when one of them codes."""
 
 from __future__ import annotations
 

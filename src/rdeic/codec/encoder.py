@@ -1,7 +1,7 @@
-"""One picture => files of it, at any scale and level, as a search asks for them.
+"""Makes files of one picture, at any scale and level: one for a quality, several while a size is searched for.
 
-shrink -> pad -> x -> analyse -> y        once for each scale, and each rate with weights of its own
-y -> encode at a level -> pack            each file
+shrink -> pad -> x -> analyse -> y        once for each scale, and for each rate with weights of its own
+y -> encode at a level -> pack            once for each file
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Loaded(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What a model can code at, in levels from 0, the coarsest."""
+    """The rates of a model, as levels from 0, the coarsest."""
 
     config: ModelConfig
     highest: int  # level: of a continuous model quality bytes, otherwise the places of its fixed rates
@@ -47,7 +47,7 @@ class Rates(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """What goes into every file of a picture as it is."""
+    """What every file of a picture carries besides the coded picture."""
 
     seed: int
     sections: tuple[Section, ...]
@@ -63,7 +63,7 @@ class Goal(NamedTuple):
 
 
 class Encoder:
-    """One picture, (H, W, 3) uint8. The files that were made are kept."""
+    """Files of one picture, (H, W, 3) uint8; those that were made are kept."""
 
     def __init__(self, picture: images.Picture, rates: Rates, stamp: Stamp) -> None:
         self.size = Size(picture.shape[1], picture.shape[0])

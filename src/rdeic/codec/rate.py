@@ -1,8 +1,8 @@
-"""Meets a wanted file size: a scale, then bisection over the levels there.
+"""Finds the file of a wanted size: chooses a scale, then bisects over the levels at that scale.
 
-`make(factor, level)` gives the finished file of a picture stored at 1/`factor` of its sides. Sizes grow with the level,
-nearly but not strictly, so every answer is judged by the real bytes of a file that was made. Making one at a large
-scale takes long: the search begins at the scale that is likely to be right, and leaves it only if it must.
+`make(factor, level)` gives the finished file of a picture stored at 1/`factor` of its sides. Sizes nearly always grow
+with the level, but not strictly, so every answer is judged by the real bytes of a file that was made. Making a file at
+a large scale takes long: the search begins at the scale that is likely to be right, and leaves it only if it must.
 """
 
 from __future__ import annotations

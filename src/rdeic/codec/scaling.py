@@ -1,6 +1,6 @@
 """Storing a picture smaller than it is: how, and when that looks better. docs/scaling.md has the figures.
 
-Only a wish for a size makes a picture smaller, never a quality.
+Only a wanted size (bpp, bytes) makes the stored picture smaller, never a quality.
 """
 
 from __future__ import annotations

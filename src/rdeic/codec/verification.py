@@ -1,4 +1,4 @@
-"""Files that were just made, and whether a decoder finds in them what the encoder put there."""
+"""Decodes the bits of a file that was just made, and compares with what the encoder put there."""
 
 from __future__ import annotations
 

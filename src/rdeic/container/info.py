@@ -1,4 +1,4 @@
-"""What can be said of an .rdeic file without a model: no torch, no numpy."""
+"""What an .rdeic file says without a model: no torch, no numpy."""
 
 from __future__ import annotations
 

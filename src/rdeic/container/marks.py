@@ -1,4 +1,4 @@
-"""The mark of a restored picture: from which .rdeic file it came. A picture that has it is no original."""
+"""The mark of a restored picture: which .rdeic file it came from. A picture with a mark is not an original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payload of a file <=> hyper indices and y stream, and the digest by which two decoders can compare notes."""
+"""Payload of a file <=> hyper indices and y stream, and a digest to compare what two decoders found."""
 
 from __future__ import annotations
 

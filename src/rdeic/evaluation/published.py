@@ -1,4 +1,4 @@
-"""The measurements published with the paper, as curves to lay beside one's own."""
+"""The measurements published with the paper, as curves to compare with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One measurement: a picture through a codec at a setting, and what comes of it."""
+"""One measurement: a picture through a codec at a setting, compared with the original."""
 
 from __future__ import annotations
 

@@ -4,11 +4,11 @@ Training, encoding and decoding differ only in the function that turns entropy p
 
     training   y_hat = round(y - mu) + mu, straight-through; the parameters are kept for the rate
     encoding   the same rounding; symbols go to the range coder, all together when the walk is over
-    decoding   symbols come from the range coder, which each pass has to wait for
+    decoding   symbols come from the range coder, and each pass waits for its own
 
-What a pass computes before it meets that function depends on tensors alone, so a Runner may send it to a GPU as one
-graph. It may also be computed in bands of rows, each with the rows around it that its convolutions see: of a picture
-of 100 megapixels the hidden activations would take gigabytes. In exact arithmetic that changes no bit.
+What a pass computes before that function is called depends on tensors alone, so a Runner may send it to a GPU as one
+graph. It may also be computed in bands of rows, each with the rows around it that its convolutions see, because the
+hidden activations of a picture of 100 megapixels would take gigabytes. In exact arithmetic that changes no bit.
 """
 
 from __future__ import annotations

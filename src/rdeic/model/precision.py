@@ -1,6 +1,6 @@
-"""What floating-point format networks compute in: the choice where nobody makes one.
+"""The floating-point format that networks compute in, where the caller leaves the choice open.
 
-What makes and reads bits is never meant: that is exact whatever is chosen here.
+This never concerns the networks that make and read bits: those are exact whatever is chosen here.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     y_hat --windows--> g_s --> guide, z_c --> L steps --blended--> z0_hat (latent_channels, H/8)
     z0_hat --tiles--> D --> picture (H, W, 3) uint8
 
-Only what is named here exists for the whole picture at once. Convolutions see what they see in the whole picture,
-as far as the halo goes; group norms take the statistics of a sample of it (`nn/moments.py`); attention sees its window.
-The noise is that of the whole picture. docs/performance.md says how near the results are, and what they cost.
+Only the picture, y and z0_hat exist for the whole picture at once. Within the halo convolutions see what they would see
+in the whole picture; group norms take the statistics of a sample of it (`nn/moments.py`); attention sees its window
+only. The noise is drawn for the whole picture. docs/performance.md says how near the results are, and what they cost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How a large picture is cut up: tiles for E and D, windows for relay diffusion, bands of rows for the coding networks.
 
-None of it is in a file: any cut decodes any file, to the same bits.
+None of it is in a file: however a picture is cut up, any file decodes to the same symbols.
 
     tile      |halo|  inner  |halo|    what is computed; of the result, the inner parts lie side by side
     window    |  overlap  |            what is computed; results are blended where windows overlap

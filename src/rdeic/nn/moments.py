@@ -1,14 +1,14 @@
-"""Means and variances for group norms from elsewhere than the activations at hand: from a sample of the whole picture.
+"""Group norms with the statistics of a sample of the whole picture, instead of those of the activations at hand.
 
 A picture that runs in tiles would be normalised by the statistics of each tile, and look different in each. So a sample
-of windows runs first, as one batch whose norms count over all of it, and what they count is what all tiles take.
+of windows runs first, as one batch, and each norm takes its statistics over all of it. All tiles then use these.
 
     with recorded(margin) as moments:    windows, a batch
         network(windows)
     with given(moments):                 a tile; as often as needed
         network(tile)
 
-It holds for the thread that says so.
+Both apply to the calling thread only.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ current: ContextVar[Source | None] = ContextVar("moments", default=None)
 
 @contextlib.contextmanager
 def recorded(margin: float) -> Iterator[list[Moments]]:
-    """Norms count over the whole batch, but not over a `margin` at each border, a share of the side.
+    """Norms in the `with` block take their statistics over the whole batch; the list has them in the order of their runs.
 
-    What lies there sees the window's end. In the list are the moments of all norms in the order in which they ran.
+    A `margin` at each border, a share of the side, does not count: what lies there sees the window's end.
     """
     found: list[Moments] = []
 

@@ -1,4 +1,4 @@
-"""How far away in its input something may lie that an output of a convolutional network depends on."""
+"""How far an output of a convolutional network sees: the largest distance to an input that it depends on."""
 
 from __future__ import annotations
 

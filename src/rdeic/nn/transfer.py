@@ -1,4 +1,4 @@
-"""Numbers between the host and a device, without waiting longer than they need."""
+"""Copies between the host and a device that wait no longer than they must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a caller hands to the codec as a picture or as a file => what the readers of both take."""
+"""What a caller of the codec may pass as a picture => what `images.read` takes."""
 
 from __future__ import annotations
 

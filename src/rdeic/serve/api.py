@@ -1,6 +1,7 @@
 """The paths under /v1, /healthz and /metrics.
 
-What costs something takes a place first, brings its body, waits for its turn, and is computed in a thread.
+A request that takes computing time first gets a place, then sends its body, waits for its turn, and is computed in a
+thread.
 """
 
 from __future__ import annotations

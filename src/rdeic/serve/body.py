@@ -1,4 +1,4 @@
-"""The body of a request, which never gets larger in memory than allowed, nor takes longer to come."""
+"""The body of a request, with limits for its size in memory and for the time that it takes to come."""
 
 from __future__ import annotations
 

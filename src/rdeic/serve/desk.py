@@ -1,7 +1,7 @@
-"""Who may come in, whose turn it is, and who is not wanted any more.
+"""Which requests are let in, whose turn it is, and which are not wanted any more.
 
 A request takes a place before its body is read, so that bodies in memory have a limit; then it waits for its turn; then
-its work runs in one of a few threads. Whoever hangs up loses the place: at once while waiting, and as soon as the
+its work runs in one of a few threads. A client that hangs up loses its place: at once while waiting, and as soon as the
 network's next layer would begin while working.
 """
 

@@ -1,7 +1,8 @@
 """What every request passes first, and what every answer carries.
 
-Web pages of others can make a browser on this machine send requests to it. Their names cannot be ours (Host: DNS
-rebinding), their origin is said (Origin, Sec-Fetch-Site), and nothing is ever allowed to them (no CORS).
+A web page of another site can make a browser on this machine send requests to this server. Such requests are refused:
+Host tells those that reach it under another name (DNS rebinding), Origin and Sec-Fetch-Site tell the rest. No answer
+has a CORS header, so such a page can read none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ends work in the middle that nobody wants any more.
+"""Ends work that nobody wants any more before it is finished.
 
 A network cannot be interrupted, but its layers are computed one after the other: before each, the thread that computes
 asks whether it should go on. That costs a microsecond a layer.

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus. Nothing of it says anything about a picture."""
+"""What a server counts, for Prometheus. None of it tells anything of a picture's content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be said in the query of a request. Each parameter states its unit and range; unknown ones are refused."""
+"""The parameters in the query of a request. Each states its unit and range; unknown ones are refused."""
 
 from __future__ import annotations
 

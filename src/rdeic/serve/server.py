@@ -1,4 +1,4 @@
-"""Runs the application until SIGINT or SIGTERM; then it takes nothing more and finishes what it has."""
+"""Runs the application until SIGINT or SIGTERM; then it lets no request in and finishes those that it has."""
 
 from __future__ import annotations
 

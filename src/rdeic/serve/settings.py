@@ -1,4 +1,4 @@
-"""What a server is told when it starts, and what it grants its clients."""
+"""The settings of a server, and the limits that it sets its clients."""
 
 from __future__ import annotations
 

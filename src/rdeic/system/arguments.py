@@ -1,6 +1,6 @@
-"""What callers hand to the public functions: checked once, here, so that nothing behind meets a wrong type.
+"""Checks of what callers pass to the public functions: made once, here, so that no code below meets a wrong type.
 
-Numbers may be Python's or numpy's; a truth value is none. What makes no sense raises an RdeicError.
+Numbers may be Python's or numpy's; True and False are not numbers. A value that makes no sense raises an RdeicError.
 """
 
 from __future__ import annotations

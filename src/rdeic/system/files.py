@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it, whenever the power fails."""
+"""Writing files so that a reader sees the old content or the new, never half of it, even if the power fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory there is: of the machine, of the group of processes that this one is confined to, of the process."""
+"""How much memory there is: of the machine, of this process's control group, and of the process itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many threads of the processor work."""
+"""How many threads torch computes in, and how many pictures are worked on at a time."""
 
 from __future__ import annotations
 

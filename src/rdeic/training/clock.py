@@ -1,4 +1,4 @@
-"""How far a run is: counted in steps, or by the clock where `minutes` says so."""
+"""How far a run has come: counted in steps, or by the clock where `minutes` says so."""
 
 from __future__ import annotations
 

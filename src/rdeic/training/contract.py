@@ -1,4 +1,4 @@
-"""What the loop asks of a training stage."""
+"""The interface between the training loop and a stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that runs out, said in one line, and how much was used."""
+"""Running out of memory as an error of one line, and how much memory was used."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The processes of one run: this one alone, or several started together, each with its share of every batch.
 
 A launcher (`accelerate launch`, `torchrun`) says so in the environment; accelerate then opens the connections and
-chooses the devices. What follows is ours, and little: gradients are averaged after the last micro-batch, and whatever
-else must agree is gathered or comes from process 0.
+chooses the devices. The rest is done here: gradients are averaged after the last micro-batch, and whatever else must
+agree is gathered from all processes or sent by process 0.
 """
 
 from __future__ import annotations

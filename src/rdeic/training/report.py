@@ -1,4 +1,4 @@
-"""What a run tells: a progress bar on a terminal, plain lines elsewhere, scalars for TensorBoard if it is there."""
+"""What a run reports: a progress bar on a terminal, plain lines elsewhere, scalars for TensorBoard if it is there."""
 
 from __future__ import annotations
 

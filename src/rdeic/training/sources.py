@@ -1,4 +1,4 @@
-"""Where training pictures lie: in folders and in tar files such as webdataset shards; nothing is decoded here."""
+"""Where training pictures are: in folders and in tar files such as webdataset shards; nothing is decoded here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text context of the empty prompt: a constant, computed once from a text encoder that is then forgotten.
+"""The text context of the empty prompt: a constant, computed once from a text encoder that is not kept.
 
 The encoder is OpenCLIP's ViT-H text tower up to its penultimate layer, then the final norm; nothing is projected or
 pooled. It runs one block at a time, so that only one block's weights are in memory.
