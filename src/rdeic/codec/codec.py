@@ -77,8 +77,8 @@ def load(
 
     `encoder_precision` is what compressing computes in up to y, and `precision` what restoring does after y_hat:
     "fp32", "bf16" or "fp16". "auto" is bf16 for mini on a CPU that multiplies it (AVX-512 BF16, AMX, SVE BF16);
-    elsewhere fp32, but on a GPU restoring is in the precision of the weights as they are stored. The first makes other
-    files, the second pictures that differ where nobody sees it; what a file decodes to before restoring is exact.
+    elsewhere fp32, but on a GPU restoring is in the precision of the weights as they are stored. The first changes
+    which file is made, the second changes pictures invisibly; the symbols of a file are exact either way.
 
     `max_memory`, in bytes or as "2GB" or "800MiB", is what this process may occupy in all (on a GPU: what the networks
     may take there); None: what is free when a picture comes. Large pictures run in tiles, in smaller ones where memory
@@ -112,7 +112,7 @@ def load_for(blob: Blob, settings: Settings = DEFAULTS) -> Codec:
 class Codec:
     """One model, at one or several rates, on one device. Threads may share it, and so may what they fork.
 
-    A pickled one loads its model again where it arrives; copies are the codec itself, which nothing changes.
+    A pickled codec loads its model again in the process that unpickles it. A copy of a codec is the codec itself.
     """
 
     def __init__(self, folder: PathLike, settings: Settings = DEFAULTS) -> None:
@@ -150,13 +150,13 @@ class Codec:
     ) -> bytes:
         """A picture as the bytes of an .rdeic file.
 
-        `image` is a path, the bytes of a picture file, an open one, a Pillow image, or an (H, W, 3) uint8 array, also
-        of other libraries that numpy understands.
+        `image` is a path, the bytes of a picture file, an open file, a Pillow image, or an (H, W, 3) uint8 array, of
+        numpy or of a library whose arrays numpy understands.
 
         At most one of `quality` (0..100, default 50), `bpp` (bits a pixel, met as closely as possible) and `max_bytes`
         (never exceeded) says how large; where a model has several fixed rates, the nearest is taken. For the last two
-        the picture is stored smaller than it is where that looks better, or where it cannot be had otherwise, unless
-        `scale` is False; it is restored at its own size, and bits are counted for its own pixels. `seed`
+        the picture is stored smaller than it is where that looks better, or where the size cannot be met otherwise,
+        unless `scale` is False; it is restored at its own size, and bits are counted for its own pixels. `seed`
         (0..2**32 - 1) picks the decoder's noise; other than 0 it costs 4 bytes. `metadata` goes into the file and
         counts among its bytes. With `verify` the bits are decoded again and compared; None means where that is cheap.
 

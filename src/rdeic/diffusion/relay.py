@@ -13,7 +13,10 @@ def _sqrt(x: float | Tensor) -> float | Tensor:
 
 
 def diffuse(z: Tensor, eps: Tensor, alpha_bar: float | Tensor) -> Tensor:
-    """Eq. 1, and with z_c or eps~ in place of z0 or eps also the relay start z_N and Eq. 10."""
+    """z_n of Eq. 1, (B, C, h, w): sqrt(ab) z + sqrt(1 - ab) eps.
+
+    With z_c for z it is the relay start z_N; with eps~ for eps it is Eq. 10.
+    """
     return _sqrt(alpha_bar) * z + _sqrt(1.0 - alpha_bar) * eps
 
 

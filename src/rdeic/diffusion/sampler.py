@@ -15,7 +15,10 @@ Denoiser = Callable[[Tensor, int], Tensor]  # (z_n, timestep index) -> noise est
 def sample(
     denoise: Denoiser, z: Tensor, steps: Sequence[SpacedStep], rule: Rule, noises: Iterator[Tensor]
 ) -> Tensor:
-    """z at steps[0] -> z0_hat, Eq. 5 at every step; `noises` is asked only where sigma is not zero."""
+    """z (B, C, h, w) at steps[0] -> z0_hat, by Eq. 5 at every step.
+
+    `noises` yields standard normal tensors shaped like z, and is asked only where sigma is not zero.
+    """
     for step in steps:
         z0_hat = predict_z0(z, denoise(z, step.t), step.alpha_bar)
         k, m, sigma = rule(step)

@@ -73,8 +73,8 @@ class EntropyModel(nn.Module):
     ) -> Tensor:
         """Visit all slices in coding order -> y_hat (B, M, h, w).
 
-        At most `rows` rows, an even number, are computed at a time; None: all. Then `hyper` may be of lower precision
-        than the networks, if that holds its values.
+        At most `rows` rows, an even number, are computed at a time; None: all. With `rows`, `hyper` may have a lower
+        precision than the networks, if that holds its values exactly.
         """
         bands = _bands(hyper, rows, self.codebook.entries.dtype)
         height, width = hyper.shape[2:]

@@ -128,10 +128,10 @@ class Rdeic(nn.Module):
         self._graphs: GraphCache | None = None
 
     def prepare(self) -> Rdeic:
-        """Freeze for inference and derive from the weights what it needs, until they may change.
+        """Freeze for inference, and compute once what inference derives from the weights.
 
         That is the exact coding networks, on the CPU where the weights' device has no float64, and the keys and values
-        of the text context. `train` and `load_state_dict` drop them.
+        of the text context. `train` and `load_state_dict` drop both. Raises CheckpointError as `exact_copy`.
         """
         self.eval().requires_grad_(False)
         self._fix_context(self.context)
@@ -170,7 +170,7 @@ class Rdeic(nn.Module):
         self._graphs = None
 
     def _runner(self, *key: Hashable, pixels: int) -> Runner:
-        """For one part of one picture of so many pixels."""
+        """How one part of a picture of so many pixels is run: as a graph, or as it is."""
         if self._graphs is None or pixels > GRAPH_PIXELS or not torch.is_inference_mode_enabled():
             return eager
         if moments.current.get() is not None:  # a tile, whose norms take what this picture's sample gave
@@ -368,7 +368,7 @@ class Rdeic(nn.Module):
         return guide_detail(self.unet(z, t, context).to(z_n.dtype), eps_theta, detail)
 
     def _pixels(self, like: Tensor, stride: int) -> int:
-        """Of a picture that has so many positions in `like` (B, C, h, w)."""
+        """Pixels of a picture that has the positions of `like` (B, C, h, w), each `stride` pixels a side."""
         return like[0, 0].numel() * stride**2
 
     def _context(self, batch: int) -> Tensor | None:
@@ -386,7 +386,7 @@ class Rdeic(nn.Module):
 
     def level(self, quality: int) -> Tensor:
         """Quality byte 0..255 -> (1,) in [0, 1], on the device and in the precision of the weights that make bits."""
-        weight = next(self.compression.h_a.parameters())  # makes bits, so that nobody makes it less precise
+        weight = next(self.compression.h_a.parameters())  # makes bits, so its precision is never reduced
         return torch.full((1,), quality / QUALITY_STEPS, device=weight.device, dtype=weight.dtype)
 
     def _exact_level(self, quality: int) -> Tensor:

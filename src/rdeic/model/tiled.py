@@ -32,7 +32,7 @@ from rdeic.pictures import images
 from rdeic.pictures.images import Picture
 from rdeic.types import CodedLatent, CompressedFeatures
 
-_THINNED = 4  # every so manieth pixel of a row and column is looked at to choose a sample
+_THINNED = 4  # of so many pixels in a row or column one is enough to choose a sample
 _FAINT = 1e-3  # of a window's weight, at its borders
 
 Cut = tuple[slice, slice]  # rows and columns, in pixels of the padded picture

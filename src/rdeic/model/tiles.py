@@ -32,8 +32,8 @@ class Tiling:
     """Lengths in pixels, multiples of UNIT, halos of 16."""
 
     side: int = 1024  # of a tile of E or D, without its halo
-    halo: int = 48  # around it, at the most: less where the networks see less far
-    window: int = 2048  # side, of relay diffusion, at the most
+    halo: int = 48  # around it, at most: less where the networks see less far
+    window: int = 2048  # side, of relay diffusion, at most
     overlap: int = 192  # of two windows
     sample: Sample = Sample(12, 256, 16)  # for E and D
     window_sample: Sample = Sample(4, 512, 32)  # for relay diffusion

@@ -36,7 +36,7 @@ current: ContextVar[Source | None] = ContextVar("moments", default=None)
 
 @contextlib.contextmanager
 def recorded(margin: float) -> Iterator[list[Moments]]:
-    """Norms in the `with` block take their statistics over the whole batch; the list has them in the order of their runs.
+    """Norms in the `with` block take their statistics over the whole batch, and add them to the list as they run.
 
     A `margin` at each border, a share of the side, does not count: what lies there sees the window's end.
     """
