@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FORMAT = "RDEIC"
 SUFFIX = ".rdeic"
 _SIGNATURE = container.MAGIC + bytes([container.VERSION])
-# Versions to come; a letter behind the magic begins some other text.
+# Versions to come; a letter after the magic begins some other text.
 _NEWER = tuple(bytes([version]) for version in range(container.VERSION + 1, 0x20))
 
 

@@ -49,7 +49,7 @@ def run(inputs: Inputs, target: Target, rules: Rules, work: Work, jobs: int = 1)
     Inputs are read and results written one after the other, in order; only `work` runs in threads.
 
     Raises typer.Exit(1) if one failed; ConfigError and CheckpointError, which would befall every item, at once, and
-    BrokenPipeError when nobody reads stdout any more. A full or read-only disk behind -o ends the run too.
+    BrokenPipeError when nobody reads stdout any more. A full or read-only output disk ends the run, too.
     """
     for line in [*inputs.missing, *inputs.left_out]:
         fail(line)

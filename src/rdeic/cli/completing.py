@@ -40,7 +40,7 @@ def stages(incomplete: str) -> list[str]:
 
 def _files(incomplete: str, suffixes: Collection[str]) -> list[str]:
     found = sorted(_matches(incomplete, suffixes))
-    # The shell would put a space behind the only word; a folder's content follows without.
+    # The shell would put a space after the only word; a folder's content follows without.
     while len(found) == 1 and found[0].endswith("/"):
         found = sorted(_matches(found[0], suffixes))
     return found if all(_PLAIN.fullmatch(name) for name in found) else []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def join(coded: CodedLatent, config: ModelConfig) -> bytes:
-    """What a file carries behind its header and sections."""
+    """The payload: what a file carries after its header and sections."""
     return indices.pack_indices(coded.hyper_indices, config.compression.codebook_size) + coded.y_stream
 
 

@@ -189,7 +189,7 @@ def _used(sizes: NDArray[np.int32]) -> NDArray[np.bool_]:
 def _sealed(encoder: Any) -> bytes:
     """The stream as a binary fraction: all words that left the state, then the fewest bytes that suffice.
 
-    It must hit the interval that starts at `lower`, the 64 bits behind `position` words, and is
+    It must hit the interval that starts at `lower`, the 64 bits after `position` words, and is
     `width` long; a decoder continues the stream with zeros. constriction itself would end on a whole word.
     """
     position, (lower, width) = encoder.pos()

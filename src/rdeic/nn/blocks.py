@@ -25,7 +25,7 @@ def largest_divisor(channels: int, limit: int) -> int:
 
 
 def group_norm(channels: int, eps: float, silu: bool = False) -> GroupNorm:
-    """GroupNorm of at most 32 groups over `channels`, with SiLU behind it where `silu` says so."""
+    """GroupNorm of at most 32 groups over `channels`, with SiLU after it where `silu` says so."""
     return GroupNorm(largest_divisor(channels, 32), channels, eps, silu)
 
 

@@ -60,7 +60,7 @@ class ExactPairsConv2d(nn.Module):
     """Two rows at a time, with 4 products instead of 6 for 3 taps of a column, 7 instead of 10 for 5.
 
     Down the columns this is Winograd's F(2, 3), and for the last two of 5 taps F(2, 2). Their transforms only add and
-    halve, so products have one bit more behind the point, and nothing is lost: the bits are those of ExactConv2d.
+    halve, so products have one bit more after the point, and nothing is lost: the bits are those of ExactConv2d.
     """
 
     weight: Tensor

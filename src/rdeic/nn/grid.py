@@ -31,5 +31,5 @@ def snap_weights(x: Tensor) -> Tensor:
 
 
 def fits(largest: Tensor, extra_bits: int = 0) -> bool:
-    """Whether float64 holds sums up to `largest`, of products with `extra_bits` more behind the point than usual."""
+    """Whether float64 holds sums up to `largest`, of products with `extra_bits` more after the point than usual."""
     return float(largest) < 2.0 ** (53 - ACTIVATION_BITS - WEIGHT_BITS - extra_bits)

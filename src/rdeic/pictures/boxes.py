@@ -11,7 +11,7 @@ _MAX_BOXES = 10_000  # per level; a hostile file may hold millions of empty ones
 
 
 def walk(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, first byte, byte behind the last) of the contents of the boxes in data[start:end]."""
+    """(kind, first byte, byte after the last) of the contents of the boxes in data[start:end]."""
     for _ in range(_MAX_BOXES):
         if start + 8 > end:
             return

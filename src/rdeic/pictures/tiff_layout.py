@@ -35,7 +35,7 @@ class Layout(NamedTuple):
     photometric: int
     bits: tuple[int, ...]  # of each sample of a pixel
     kinds: frozenset[int]  # SampleFormat
-    extra: tuple[int, ...]  # meaning of the samples behind the colours
+    extra: tuple[int, ...]  # meaning of the samples after the colours
     implied_alpha: bool  # one sample too many of which nothing is said
     planar: bool
     reversed_bits: bool
