@@ -27,5 +27,5 @@ def _rendered(found: re.Match[str]) -> str:
         spaced = _TAG.sub(r"\\qquad\\text{(\1)}", block)
         return f"\n{convert(spaced, display='block')}\n"
     if inline := found["inline"]:
-        return convert(inline)
+        return f"<span>{convert(inline)}</span>"  # a line that begins with <math> would end its paragraph
     return found[0]

@@ -46,6 +46,9 @@ def test_formulas_are_mathml_and_dollars_in_code_are_left_alone(site: Path) -> N
     concepts = (site / "concepts.html").read_text(encoding="utf-8")
     assert concepts.count('display="block"') >= 8
     assert "\\bar" not in concepts
+    inline = re.findall(r"(<span>)?<math[^>]*display=\"inline\"", concepts)
+    assert len(inline) > 20 and all(inline)
+    assert not re.search(r"</p>\s*(<span>)?<math[^>]*display=\"inline\"", concepts)  # out of its paragraph
     assert "$" not in re.sub(r"<(code|script|pre)\b.*?</\1>", "", concepts, flags=re.DOTALL)
 
 
