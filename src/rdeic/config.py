@@ -42,7 +42,7 @@ class AutoencoderConfig:
 
     @property
     def values_per_pixel(self) -> int:
-        """Of E's and D's largest activations, per pixel of the picture."""
+        """Values in the largest activations of E and D, per pixel of the picture."""
         return self.widths[0] // self.patch**2
 
     @property
@@ -81,7 +81,7 @@ class LocalAutoencoderConfig:
 
     @property
     def values_per_pixel(self) -> int:
-        """Of E's and D's largest activations, per pixel of the picture."""
+        """Values in the largest activations of E and D, per pixel of the picture."""
         return max(self.refine_channels, self.encoder_widths[0] // 4, self.decoder_widths[0] // 4)
 
     @property
@@ -113,7 +113,7 @@ class CompressionConfig:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Noise estimator eps_sd."""
+    """The noise estimator eps_sd, a U-Net."""
 
     widths: tuple[int, ...]  # channels per resolution level, finest first
     blocks_per_level: int

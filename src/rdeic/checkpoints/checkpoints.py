@@ -82,7 +82,7 @@ def check(folder: Path) -> None:
 
 
 def stored_precision(folder: Path) -> torch.dtype:
-    """That of the noise estimator's weights in `folder`. Raises ConfigError and CheckpointError."""
+    """The precision in which `folder` stores the noise estimator's weights. Raises ConfigError and CheckpointError."""
     for path in registry.weight_files(folder):
         with _opened(path) as file:
             if _SAMPLE in file.keys():  # noqa: SIM118

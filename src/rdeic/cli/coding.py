@@ -57,7 +57,7 @@ class RunOptions(NamedTuple):
     threads: int | None  # of torch, for each picture; None: the processor's, shared among the jobs
 
     def lanes(self, pictures: int, most: int | None) -> Lanes:
-        """For so many pictures in a process that may occupy `most` bytes."""
+        """Lanes for so many pictures, in a process that may occupy `most` bytes."""
         room = None if most is None else memory.room(most)
         return Lanes(self.jobs or threads.jobs(pictures, self.threads), self.threads, room)
 

@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As messages say it: the path, or <stdin>."""
+        """The input's name in messages: its path, or <stdin>."""
         return "<stdin>" if self.path is None else str(self.path)
 
     def read(self) -> Source:

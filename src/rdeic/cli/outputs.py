@@ -38,7 +38,7 @@ class Target(NamedTuple):
 
 
 def check(inputs: Inputs, target: Target, suffixes: tuple[str, ...]) -> None:
-    """Before anything is read. Raises typer.BadParameter where inputs and -o do not go together.
+    """Checks, before anything is read, that inputs and -o go together. Raises typer.BadParameter where they do not.
 
     `suffixes` are those that a result may have. Raises ImageError if results are to go to a stdout that is closed.
     """

@@ -19,7 +19,7 @@ class Pace:
         self._pixels += pixels
 
     def rates(self) -> str:
-        """For a line that is short of room; empty until there is something to say."""
+        """Pictures and megapixels a second, for a short line; empty until a picture is done."""
         if not self.pictures:
             return ""
         pictures, megapixels, _ = self._measured()

@@ -64,7 +64,7 @@ class Packing:
         )
 
     def known(self, place: Path, item: Item) -> str | None:
-        """From the journal, where neither file has changed since."""
+        """The digest that the journal has, where neither input nor output has changed since."""
         journal = self._journal(place)
         record = journal.find(place)
         return record.digest if record is not None and journal.is_of(record, item) else None
@@ -99,7 +99,7 @@ class Packing:
         return False
 
     def note(self, place: Path, result: bytes, source: Source, start: bool) -> None:
-        """In the journal. If the folder does not let us write one, pictures are compressed all the same."""
+        """Writes it into the journal. If the folder does not let us, pictures are compressed all the same."""
         journal = self._journal(place)
         if not start and not journal.exists():
             return

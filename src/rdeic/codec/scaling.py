@@ -37,7 +37,7 @@ class Rule:
     quarter: float = 0.0  # and beyond
 
     def least(self, factor: int) -> float:
-        """For a picture stored at 1/`factor` of its sides."""
+        """The least rate, bits per coded pixel, at which a picture is stored at 1/`factor` of its sides."""
         return {1: self.full, 2: self.half, 3: self.third}.get(factor, self.quarter)
 
 

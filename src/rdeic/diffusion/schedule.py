@@ -79,7 +79,7 @@ Rule = Callable[[SpacedStep], Mix]
 
 
 class Sampler(NamedTuple):
-    """From where, and by which rule, z0 is reached."""
+    """How z0_hat is reached: the rule of each step, and where the steps begin."""
 
     rule: Rule
     relay: bool  # from z_c at index N - 1; False: from pure noise at index T - 1

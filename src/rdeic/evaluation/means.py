@@ -52,7 +52,7 @@ def failures(results: Results) -> tuple[Failure, ...]:
 
 
 def means(results: Results) -> tuple[Mean, ...]:
-    """By codec and setting, in the order they were measured."""
+    """Means over the pictures, by codec and setting, in the order in which they were measured."""
     groups: dict[tuple[str, str], list[Measurement]] = {}
     for one in results.measurements:
         groups.setdefault((one.codec, one.setting), []).append(one)

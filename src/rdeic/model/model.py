@@ -140,7 +140,7 @@ class Rdeic(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Rdeic:
-        """As of every module; turning training on also drops what `prepare` derived from the weights."""
+        """As for every module. Turning training on also drops what `prepare` derived from the weights."""
         if mode:
             self._outdate()
         return super().train(mode)
@@ -148,7 +148,7 @@ class Rdeic(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """As of every module; also drops what `prepare` derived from the old weights."""
+        """As for every module. It also drops what `prepare` derived from the old weights."""
         self._outdate()
         return super().load_state_dict(state_dict, strict, assign)
 

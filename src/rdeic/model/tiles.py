@@ -68,7 +68,7 @@ class Tile(NamedTuple):
 
 
 def at(span: slice, stride: int) -> slice:
-    """The same span where a position is `stride` of its units."""
+    """A span in units that are `stride` times as large; both ends must be multiples of it."""
     return slice(span.start // stride, span.stop // stride)
 
 

@@ -75,9 +75,9 @@ def checkerboard(height: int, width: int, device: torch.device) -> Checkerboard:
 
 
 class CheckerboardConv2d(nn.Conv2d):
-    """From anchors, with zeros in between, to non-anchors: the weights an even way from the centre have no effect.
+    """A convolution from anchors, with zeros in between, to non-anchors.
 
-    What it gives at the anchors is not meant.
+    Weights at an even distance from the centre have no effect. What it gives at the anchors is not used.
     """
 
 
@@ -102,7 +102,7 @@ class SliceContext(nn.Module):
         return _split(self.anchor_params(_join(channel, hyper)))
 
     def non_anchor(self, hyper: Tensor, channel: Tensor | None, local: Tensor) -> EntropyParams:
-        """The same at the non-anchors, and there too `self.local` of y_hat's anchors."""
+        """The same at the non-anchors; `local` (B, 2c, 1, P) is `self.local` of y_hat's anchors, taken there."""
         return _split(self.non_anchor_params(_join(local, channel, hyper)))
 
 

@@ -25,7 +25,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 class ExactLeakyReLU(nn.Module):
-    """Of activations within their range, as every convolution leaves them."""
+    """LeakyReLU of activations on the grid and within its range, as every convolution leaves them."""
 
     def __init__(self, slope: float) -> None:
         super().__init__()

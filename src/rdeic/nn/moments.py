@@ -23,7 +23,7 @@ from torch import Tensor
 
 
 class Moments(NamedTuple):
-    """Of one norm's input, by its groups: (groups,) float32 each."""
+    """Mean and variance of one norm's input in each of its groups, (groups,) float32."""
 
     mean: Tensor
     variance: Tensor

@@ -59,7 +59,7 @@ def render(parts: Parts, behind: Colour | None) -> Picture:
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's, 1 if it says none."""
+    """The orientation that EXIF states, 1 to 8; 1 where it states none or is damaged."""
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # damaged metadata is no reason to refuse a sound picture

@@ -24,7 +24,7 @@ _MOST_BLOCKS = 1 << 14  # of the listing: each costs the scheduler memory
 
 @dataclass(frozen=True)
 class Workers:
-    """What the cluster is to give."""
+    """The actors of a run, and what each may use of the cluster."""
 
     actors: int = 1
     cpus: float = 1.0  # of each; so many threads it computes in
@@ -33,7 +33,7 @@ class Workers:
 
 
 class Summary(NamedTuple):
-    """Of a run."""
+    """How many pictures a run did, and in what time."""
 
     done: int
     finished_before: int

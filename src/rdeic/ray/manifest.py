@@ -79,7 +79,7 @@ class Manifest:
 
 
 def unfinished(inputs: Sequence[Found], rows: dict[str, Row]) -> list[Found]:
-    """Those without an output that was made of the file as it is; those that failed are tried again."""
+    """The inputs without an output that was made of the file as it is now; those that failed count as unfinished."""
 
     def finished(one: Found) -> bool:
         row = rows.get(one.path)

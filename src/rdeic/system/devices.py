@@ -84,7 +84,7 @@ def enough_for_picture(device: torch.device, width: int, height: int) -> Iterato
 
 @contextlib.contextmanager
 def enough_for_weights(device: torch.device, model: str) -> Iterator[None]:
-    """The same for the weights of a model, as a ConfigError: no other picture would fare better."""
+    """As `enough_for_picture` for the weights of a model, but a ConfigError: no other picture would fare better."""
     with _enough(device, ConfigError, f"the weights of model {model}", "choose a smaller model"):
         yield
 

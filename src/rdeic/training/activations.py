@@ -17,7 +17,7 @@ BLOCKS = (UNetBlock, UNetMiddle, Middle, ResBlock)  # of autoencoder, noise esti
 
 
 def checkpoint_blocks(model: nn.Module) -> None:
-    """From now on the outermost blocks in `model` compute their activations twice instead of keeping them.
+    """Makes the outermost blocks in `model` compute their activations twice instead of keeping them.
 
     Loss and gradients stay what they are: nothing in a block is random. Names of parameters do not change.
     """

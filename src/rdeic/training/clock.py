@@ -20,7 +20,7 @@ class Clock:
         self._zero: float | None = None  # when this run would have begun, had it never been interrupted
 
     def start(self) -> None:
-        """From now on time counts, after the `elapsed` seconds so far."""
+        """Starts the clock, with the `elapsed` seconds of earlier parts of the run."""
         self._zero = monotonic() - self.elapsed
 
     def tick(self) -> None:

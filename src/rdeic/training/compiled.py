@@ -19,7 +19,7 @@ COMPILERS = ("c++", "g++", "clang++", "cc", "gcc", "clang")
 
 
 def compile_networks(networks: Sequence[nn.Module]) -> None:
-    """From now on calls of these networks run translated: the first in training takes a minute or more.
+    """Makes calls of these networks run translated; the first in training takes a minute or more.
 
     Names of parameters do not change. Shapes are taken as fixed: every batch of a run has the same.
     """

@@ -57,7 +57,7 @@ class AutoencoderStage(PerceptualStage):
         return StageLoss(total, tuple(terms), critic=judged.critic_loss)
 
     def validation(self, x: Tensor, noise: Noise) -> tuple[tuple[str, float], ...]:
-        """Of D(posterior mean), in dB where PSNR; and how the latents are spread."""
+        """Metrics of D(posterior mean), PSNR in dB, and the spread of the latents."""
         encoded = self.model.autoencoder.encode(x)
         x_hat = self.model.autoencoder.decode(self.model.autoencoder.scale * encoded.mean)
         spread = encoded.mean.std(dim=(0, 2, 3))

@@ -33,7 +33,7 @@ VALIDATION_CROP = 256  # pixels at least: MS-SSIM needs more than 160
 def launch(
     stage: str, config: TrainConfig, data: Sequence[Path], resume: bool, dry_run: bool, out: Path
 ) -> Path | None:
-    """See `rdeic.training.run`."""
+    """Runs or estimates a stage. Arguments, result and errors are those of `rdeic.training.run`."""
     with joined() as processes, memory.named_when_exhausted():
         if config.threads:
             torch.set_num_threads(config.threads)

@@ -91,7 +91,7 @@ class Processes:
         return values
 
     def any(self, flags: Sequence[bool]) -> list[bool]:
-        """For each flag whether it is set in some process."""
+        """For each flag whether it is set in at least one process."""
         if self.count == 1:
             return list(flags)
         found = torch.tensor(flags, dtype=torch.int32, device=self.device)

@@ -60,7 +60,7 @@ class _RateDistortion(PerceptualStage):
         return [] if table is None else [Paced(list(table.parameters()), self.gain_pace, decays=False)]
 
     def state(self) -> dict[str, Tensor]:
-        """Where lambda_r stands, too."""
+        """The state of the critics and of lambda_r."""
         kept = {f"lambda_r.{name}": value.clone() for name, value in self.lambda_r.state_dict().items()}
         return super().state() | kept
 
@@ -71,7 +71,7 @@ class _RateDistortion(PerceptualStage):
         self.lambda_r.load_state_dict({name.removeprefix("lambda_r."): value for name, value in own.items()})
 
     def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
-        """lambda_r follows the rates."""
+        """Lets lambda_r follow the rates of the batches."""
         super().after_step(average)
         self.lambda_r.settle(average)
 

@@ -152,7 +152,7 @@ def table(found: Sequence[Allocation]) -> Table:
 
 
 def as_csv(found: Sequence[Allocation]) -> Table:
-    """Every picture, for a CSV file."""
+    """The shares as rows of a CSV file, one for each picture and quality."""
     header = ("image", "model", "quality", "pixels", "file_bits", "y_bits", "flat_share", "busy_share")
     rows = [
         (

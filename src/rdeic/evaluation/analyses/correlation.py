@@ -23,7 +23,7 @@ RADIUS = 2  # the map is 5x5
 
 
 class Correlation(NamedTuple):
-    """Of one model at one quality, mean over pictures; maps have 1 in the middle and rows for vertical offsets."""
+    """Correlations of one model at one quality, means over pictures. In the maps 1 is in the middle."""
 
     model: str
     quality: float

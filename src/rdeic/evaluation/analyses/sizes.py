@@ -125,7 +125,7 @@ def cold_start(bench: Bench, width: int, height: int) -> ColdStart:
 
 
 def coder_speed(bench: Bench, width: int, height: int) -> CoderSpeed:
-    """Of a generated picture. Raises what the codec raises."""
+    """Times the range coder on the symbols of a generated picture. Raises what the codec raises."""
     subject, picture = Subject(bench.model, bench.device), times.texture(width, height)
     latent = subject.latent(subject.make(picture, bench.quality), picture)
     symbols = latent.symbols.ravel().astype(np.int32)
@@ -150,7 +150,7 @@ def coder_speed(bench: Bench, width: int, height: int) -> CoderSpeed:
 
 
 def table(rows: Sequence[SizeCosts]) -> Table:
-    """For a Markdown table."""
+    """The costs as rows of a Markdown table, one for each size."""
     header = (
         "megapixels",
         "pixels",

@@ -102,7 +102,7 @@ def means(points: Iterable[Point]) -> list[Point]:
 
 
 def metrics(points: Sequence[Point]) -> list[Metric]:
-    """Those that all of the points have, as they are described in `METRICS`."""
+    """The metrics that all points have, as `METRICS` describes them."""
     common = [set(dict(point.scores)) for point in points]
     return [metric for metric in METRICS if all(metric.name in names for names in common)]
 
@@ -148,7 +148,7 @@ def titled(metric: Metric) -> str:
 
 
 def as_csv(points: Sequence[Point]) -> Table:
-    """For a CSV file: six significant digits, empty where there is nothing."""
+    """The points as rows of a CSV file: six significant digits, empty where there is no value."""
     names = tuple(dict.fromkeys(score.metric for point in points for score in point.scores))
     header = ("image", "quality", "steps", "detail", "bpp", "decode_seconds", *names)
     rows = []

@@ -193,7 +193,7 @@ def table(rows: Sequence[StageTimes]) -> Table:
 
 
 def as_csv(rows: Sequence[StageTimes]) -> Table:
-    """For a CSV file."""
+    """The times as rows of a CSV file: mean and deviation of every stage, in seconds."""
     stages = ("encoding", "denoising", "remaining")
     header = (*StageTimes._fields[:7], *(f"{stage}_{what}" for stage in stages for what in Spread._fields))
     lines = [
