@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 FUZZ_SECONDS ?= 20
 
-.PHONY: test test-all test-browser fuzz lint format demo docs man clean
+.PHONY: test test-all test-browser fuzz lint format demo docs man model-wheel clean
 
 test: $(VENV)/dev
 	$(BIN)/pytest
@@ -34,6 +34,12 @@ demo: $(VENV)/core
 
 man: $(VENV)/core
 	$(BIN)/python scripts/man_page.py
+
+# A model folder, or the name of an installed model, as a wheel in dist/.
+MODEL ?= mini
+
+model-wheel: $(VENV)/dev
+	$(BIN)/python scripts/model_wheel.py $(MODEL)
 
 docs: $(VENV)/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

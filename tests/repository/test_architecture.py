@@ -36,7 +36,7 @@ LOOSE = {ENTRANCE, "__main__", "config", "errors", "pillow", "types"}
 WITHOUT_TORCH = (
     *("errors", "config", "entropy", "container", "pictures", "pillow", "cli", "model.tiles"),
     *("system.arguments", "system.files", "system.memory", "system.text"),
-    *("checkpoints.registry", "codec.codecs", "codec.rate"),
+    *("checkpoints.model_wheels", "checkpoints.registry", "codec.codecs", "codec.rate"),
 )
 
 

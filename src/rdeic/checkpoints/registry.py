@@ -1,4 +1,4 @@
-"""Which models are installed: folders with `config.json` and weights, in the package and in RDEIC_MODELS. No torch.
+"""Which models are installed: folders with `config.json` and weights, embedded, in RDEIC_MODELS or in wheels. No torch.
 
 The weights are one file, or several and an index (an imported model). A folder may also hold one such model for each
 of several rates, in folders of their own that `rates.json` lists; these share files through their indexes.
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rdeic import config
+from rdeic.checkpoints import model_wheels
+from rdeic.checkpoints.model_wheels import Wheel
 from rdeic.config import ModelConfig
 from rdeic.container.container import FINGERPRINT_BYTES
 from rdeic.errors import ConfigError
@@ -36,11 +38,37 @@ class Installed(NamedTuple):
     weight_bytes: int
 
 
-def folders() -> list[Path]:
-    """What looks like a model folder in the package and in the folder that RDEIC_MODELS names, by name."""
+class Place(NamedTuple):
+    """A folder of model folders."""
+
+    origin: str  # "embedded", RDEIC_MODELS, or distribution and version of a wheel
+    folder: Path
+
+
+def places() -> list[Place]:
+    """The package's own, the one that RDEIC_MODELS names, and those of wheels; where names meet, the first is meant."""
     own = os.environ.get(MODELS_VARIABLE)
-    places = [_PACKAGED, Path(own)] if own else [_PACKAGED]
-    return [path.parent for place in places for path in sorted(place.glob(f"*/{CONFIG_FILE}"))]
+    found = [Place("embedded", _PACKAGED)]
+    if own:
+        found.append(Place(MODELS_VARIABLE, Path(own)))
+    wheels = model_wheels.installed()
+    return found + [Place(f"{one.distribution} {one.version}", one.folder) for one in wheels if one.folder]
+
+
+def folders() -> list[Path]:
+    """What looks like a model folder in `places`, in their order and by name."""
+    return [path.parent for place in places() for path in sorted(place.folder.glob(f"*/{CONFIG_FILE}"))]
+
+
+def origin(folder: Path) -> str:
+    """Of `places`, the one that a model folder lies in; empty for any other folder."""
+    return next((place.origin for place in places() if place.folder == folder.parent), "")
+
+
+def hollow() -> list[Wheel]:
+    """Wheels that say they bring models and hold none."""
+    wheels = model_wheels.installed()
+    return [one for one in wheels if one.folder is None or not any(one.folder.glob(f"*/{CONFIG_FILE}"))]
 
 
 def installed() -> list[Installed]:
@@ -55,24 +83,40 @@ def installed() -> list[Installed]:
 def find(model: str | Path) -> Path:
     """The folder of an installed model's name, or of the path itself.
 
+    A name may have a fingerprint behind it, as in mini-d64bffe1, which tells several of one name apart.
+
     Raises ConfigError, listing what is installed, if there is neither.
     """
     known = folders()
-    for folder in (*(one for one in known if one.name == str(model)), Path(model)):
+    for folder in (*(one for one in known if _is_called(one, str(model))), Path(model)):
         if (folder / CONFIG_FILE).is_file() and any(
             (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE, RATES_FILE)
         ):
             return folder
-    names = ", ".join(folder.name for folder in known) or "none"
+    names = ", ".join(dict.fromkeys(folder.name for folder in known)) or "none"
     raise ConfigError(
         f"no model {str(model)!r}: give an installed one ({names}), a folder with {CONFIG_FILE} and weights, "
         f"or set {MODELS_VARIABLE} to the folder that it is in"
     )
 
 
+def _is_called(folder: Path, name: str) -> bool:
+    """By its name alone, or with the fingerprint of one of its rates behind it."""
+    head, _, tail = name.rpartition("-")
+    if head != folder.name:
+        return folder.name == name
+    with contextlib.suppress(ConfigError):
+        return tail in (fingerprint(rate).hex() for rate in rates(folder))
+    return False
+
+
 def lasting_name(folder: Path) -> str:
-    """What `find` finds a model folder by in another process too: the name of a packaged one, or else the path."""
-    return folder.name if folder.parent == _PACKAGED else str(folder.resolve())
+    """What `find` finds a model folder by in another process too: name, name and fingerprint of a wheel's, or path."""
+    if folder.parent == _PACKAGED:
+        return folder.name
+    if any(wheel.folder == folder.parent for wheel in model_wheels.installed()):
+        return f"{folder.name}-{fingerprint(rates(folder)[0]).hex()}"
+    return str(folder.resolve())
 
 
 def rates(folder: Path) -> list[Path]:

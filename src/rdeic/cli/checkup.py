@@ -142,6 +142,9 @@ def _models() -> Iterator[Finding]:
     for folder in registry.folders():
         remedy = f"replace {folder} by a sound copy, or remove it"
         yield _tried("models", folder.name, functools.partial(_fitting, folder), remedy)
+    for wheel in registry.hollow():
+        remedy = f"pip install --force-reinstall {wheel.distribution}, or uninstall it"
+        yield Finding("models", wheel.distribution, f"{wheel.version} holds no model", remedy)
 
 
 def _fitting(folder: Path) -> str:

@@ -68,6 +68,10 @@ def models(arguments: list[Path]) -> None:
             continue
         for line in lines:
             say(line, sys.stdout)
+    for wheel in registry.hollow():
+        broken = True
+        mend = f"pip install --force-reinstall {wheel.distribution}, or uninstall it"
+        fail(f"{wheel.distribution} {wheel.version} holds no model: {mend}")
     if not folders:
         say(f"no model is installed; set {registry.MODELS_VARIABLE} to a folder of model folders", sys.stdout)
     if broken:
@@ -78,16 +82,17 @@ def _describe(folder: Path) -> list[str]:
     """One line, and one more for each rate of several; --quality takes the nearest."""
     model, rates = registry.describe(folder), registry.rates(folder)
     size, place = _megabytes(model.weight_bytes), folder.resolve()
-    name = place.name
+    name, origin = place.name, registry.origin(folder)
+    where = f"{origin}  {place}" if origin else str(place)
     if len(rates) > 1:
-        head = f"{name}  {size}  {len(rates)} fixed rates  {place}"
+        head = f"{name}  {size}  {len(rates)} fixed rates  {where}"
         return [head] + [
             f"  quality {100 * i / (len(rates) - 1):g}  {registry.fingerprint(rate).hex()}  "
             f"{_megabytes(registry.own_bytes(rate))}  {_steps(rate)}  {rate.name}"
             for i, rate in enumerate(rates)
         ]
     kind = "quality 0 to 100" if model.config.compression.quality_levels else "one fixed rate"
-    return [f"{name}  {registry.fingerprint(rates[0]).hex()}  {size}  {kind}  {place}"]
+    return [f"{name}  {registry.fingerprint(rates[0]).hex()}  {size}  {kind}  {where}"]
 
 
 def _steps(rate: Path) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from rdeic.checkpoints import registry
+from rdeic.checkpoints import model_wheels, registry
 from rdeic.codec import limits, scaling, verification
 from rdeic.codec.encoder import MAX_QUALITY_BYTE, Encoder, Goal, Loaded, Rates, Stamp
 from rdeic.config import ModelConfig
@@ -388,13 +388,13 @@ def noises(seed: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> ModelMismatchError:
-    there = ", ".join(
-        f"{one.name} ({registry.fingerprint(folder).hex()})"
+    known = [
+        (registry.fingerprint(folder), one.name)
         for one in registry.installed()
         for folder in registry.rates(one.folder)
-    )
+    ]
+    there = ", ".join(f"{called} ({print_.hex()})" for print_, called in known) or "none"
     here = f", not with {name} ({', '.join(one.hex() for one in fingerprints)})" if name else ""
-    return ModelMismatchError(
-        f"made with model {wanted.hex()}{here}; installed: {there or 'none'}; "
-        "ask the file's sender for the model folder; pass it with --model, or put it where RDEIC_MODELS points"
-    )
+    called = dict(known).get(wanted)
+    remedy = f"take {called}-{wanted.hex()}" if called else model_wheels.remedy(wanted)
+    return ModelMismatchError(f"made with model {wanted.hex()}{here}; installed: {there}; {remedy}")
