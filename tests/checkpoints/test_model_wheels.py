@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from conftest import TINY, save_random_model
 from PIL import Image
 
 import rdeic
-from rdeic import codec, model_wheels, registry
+from rdeic import codec, config, model_wheels, registry
 from rdeic.codec import Settings
 from rdeic.codecs import Codecs
 
@@ -280,6 +281,20 @@ def test_the_embedded_weights_are_on_record() -> None:
         assert MINI_PRINT in text, f"the licence and the model card are of other weights than {MINI_PRINT}"
     for count in re.findall(r"[\d,]{3,}(?= (?:of the|come|carry|under))", licence):
         assert count in card
+
+
+@pytest.mark.parametrize(("fingerprint", "name"), model_wheels.RELEASED.items())
+def test_released_weights_still_fit_the_networks(
+    fingerprint: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import record_model
+
+    record = record_model.RECORDS / f"{name}-{fingerprint}.json"
+    assert record.is_file(), "run `python scripts/record_model.py` while these weights are embedded"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    model = config.from_json(json.dumps(content["config"]))
+    assert record_model.digest(model) == content["tensors"], f"{name}-{fingerprint} cannot be loaded any more"
 
 
 def test_looking_for_wheels_is_no_part_of_the_import() -> None:
