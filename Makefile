@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 FUZZ_SECONDS ?= 20
 
-.PHONY: test test-all test-browser fuzz lint format demo docs man model-wheel clean
+.PHONY: test test-all test-browser fuzz lint format demo docs man model-wheel dist clean
 
 test: $(VENV)/dev
 	$(BIN)/pytest
@@ -40,6 +40,10 @@ MODEL ?= mini
 
 model-wheel: $(VENV)/dev
 	$(BIN)/python scripts/model_wheel.py $(MODEL)
+
+# The sdist and the wheel, and the wheel tried on every Python from 3.11 to 3.14 that is here.
+dist: $(VENV)/dev
+	$(BIN)/python scripts/release.py
 
 docs: $(VENV)/dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
