@@ -5,8 +5,8 @@
     python scripts/release.py --any-torch          # with a build for CUDA, too, where no build for CPUs is to be had
 
 The wheel is made from the sdist. In each environment, with the versions of constraints.txt: version, a photograph
-there and back, `rdeic doctor`, and the time of `import rdeic`. A Python that is not on this machine, or has no torch, is
-named and not tried; the exit status is 1 if one fails or none was tried.
+there and back, `rdeic doctor`, and the time of `import rdeic`. A Python that is not on this machine, or has no torch,
+is named and not tried; the exit status is 1 if one fails or none was tried.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def check_wheel(names: Iterable[str]) -> None:
     """Raises FailedError for files that are no part of the program, and for missing ones."""
     names = list(names)
     wanted = re.compile(r"rdeic/.*|rdeic-[^/]*\.dist-info/.*|rdeic-[^/]*\.data/data/share/man/man1/rdeic\.1")
-    pictures = re.compile(r".*\.(png|jpe?g|webp|avif|rdeic)")
+    pictures = re.compile(
+        r"(?!rdeic/serve/assets/).*\.(png|jpe?g|webp|avif|rdeic)"
+    )  # the page's own are part of it
     stray = [name for name in names if not wanted.fullmatch(name) or pictures.fullmatch(name)]
     missing = [end for end in _IN_WHEEL if not any(name.endswith(end) for name in names)]
     if stray or missing:
@@ -160,7 +162,10 @@ def reachable(index: str) -> str | None:
 
 
 def try_wheel(wheel: Path, python: Path, torch: Torch, place: Path) -> str:
-    """Installs and uses the wheel in a new environment in `place`. Returns what was seen. Raises FailedError and LeftOutError."""
+    """Installs and uses the wheel in a new environment in `place`, and says what it saw.
+
+    Raises FailedError if it does not work, LeftOutError if it cannot be tried.
+    """
     place.mkdir()
     _run([str(python), "-m", "venv", "env"], place)
     here = place / "env" / "bin" / "python"

@@ -56,8 +56,8 @@ def test_a_wheel_with_pictures_or_tests_in_it_is_refused(release: ModuleType) ->
         "rdeic-0.1.0.dist-info/METADATA",
         "rdeic-0.1.0.data/data/share/man/man1/rdeic.1",
     ]
-    release.check_wheel(good)
-    for stray in ("tests/test_x.py", "rdeic/serve/photo.png", "docs/index.md"):
+    release.check_wheel([*good, "rdeic/serve/assets/example.jpg"])
+    for stray in ("tests/test_x.py", "rdeic/pictures/photo.png", "docs/index.md"):
         with pytest.raises(release.FailedError, match=stray):
             release.check_wheel([*good, stray])
     with pytest.raises(release.FailedError, match=r"lacks \['rdeic/weights/mini/LICENSE'\]"):
