@@ -24,6 +24,7 @@ import rdeic
 from rdeic import codec, config, model_wheels, registry
 from rdeic.codec import Settings
 from rdeic.codecs import Codecs
+from rdeic.evaluation.codecs import own
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(rdeic.__file__).parent

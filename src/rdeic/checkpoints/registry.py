@@ -110,11 +110,16 @@ def _is_called(folder: Path, name: str) -> bool:
     return False
 
 
+def in_wheel(folder: Path) -> bool:
+    """Whether a model folder is a wheel's, where several may have one name."""
+    return any(wheel.folder == folder.parent for wheel in model_wheels.installed())
+
+
 def lasting_name(folder: Path) -> str:
     """What `find` finds a model folder by in another process too: name, name and fingerprint of a wheel's, or path."""
     if folder.parent == _PACKAGED:
         return folder.name
-    if any(wheel.folder == folder.parent for wheel in model_wheels.installed()):
+    if in_wheel(folder):
         return f"{folder.name}-{fingerprint(rates(folder)[0]).hex()}"
     return str(folder.resolve())
 

@@ -62,12 +62,13 @@ class OwnCodec:
 def create(model: str, settings: tuple[str, ...], device: str | None, timeout: float) -> OwnCodec:
     """The codec of an installed model's name or a model folder; no settings: the default ones of its kind.
 
-    It is called rdeic if the model is mini, rdeic-NAME otherwise. Raises ConfigError for the model or a setting that
-    it does not have.
+    It is called rdeic if the model is mini and no wheel's, rdeic-NAME otherwise. Raises ConfigError for the model or a
+    setting that it does not have.
     """
     folder = registry.find(model)
     found = registry.describe(folder)
-    name = "rdeic" if found.name == "mini" else f"rdeic-{model_name(folder)}"
+    own = found.name == "mini" and not registry.in_wheel(folder)
+    name = "rdeic" if own else f"rdeic-{model_name(folder)}"
     grid = _grid(folder)
     for setting in settings:
         _check(name, setting, fixed=grid == FIXED)
@@ -75,7 +76,12 @@ def create(model: str, settings: tuple[str, ...], device: str | None, timeout: f
 
 
 def model_name(folder: Path) -> str:
-    """What to call the model in a folder: by the folder, or by the one above it where training named it."""
+    """What to call the model in a folder: by the folder, or by the one above it where training named it.
+
+    A wheel's is called NAME-FINGERPRINT, so that models of one name can be compared.
+    """
+    if registry.in_wheel(folder):
+        return registry.lasting_name(folder)
     place = folder.resolve()
     return place.parent.name if place.name == _TRAINED else place.name
 
