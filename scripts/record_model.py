@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from rdeic import config, registry
-from rdeic.checkpoints import shapes_of
+from rdeic import config
+from rdeic.checkpoints import registry
+from rdeic.checkpoints.checkpoints import shapes_of
 from rdeic.errors import RdeicError
-from rdeic.model import Rdeic
+from rdeic.model.model import Rdeic
 
 RECORDS = Path(__file__).resolve().parents[1] / "tests" / "released_models"
 
