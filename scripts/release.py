@@ -115,9 +115,8 @@ def check_wheel(names: Iterable[str]) -> None:
     """Raises FailedError for files that are no part of the program, and for missing ones."""
     names = list(names)
     wanted = re.compile(r"rdeic/.*|rdeic-[^/]*\.dist-info/.*|rdeic-[^/]*\.data/data/share/man/man1/rdeic\.1")
-    pictures = re.compile(
-        r"(?!rdeic/serve/assets/).*\.(png|jpe?g|webp|avif|rdeic)"
-    )  # the page's own are part of it
+    # Those of the server's page are part of the program.
+    pictures = re.compile(r"(?!rdeic/serve/assets/).*\.(png|jpe?g|webp|avif|rdeic)")
     stray = [name for name in names if not wanted.fullmatch(name) or pictures.fullmatch(name)]
     missing = [end for end in _IN_WHEEL if not any(name.endswith(end) for name in names)]
     if stray or missing:
@@ -222,10 +221,9 @@ def _run(command: list[str], place: Path | None = None) -> str:
         command, cwd=place, env=kept, capture_output=True, text=True, check=False, timeout=_LONGEST
     )
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or [
-            "nothing said"
-        ]
-        raise FailedError(f"{' '.join(command[:6])} ... ended with {done.returncode}: {lines[-1]}")
+        said = (done.stdout + done.stderr).split("\n")
+        last = next((line for line in reversed(said) if line.strip()), "nothing said")
+        raise FailedError(f"{' '.join(command[:6])} ... ended with {done.returncode}: {last}")
     return done.stdout
 
 

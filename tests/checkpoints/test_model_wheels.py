@@ -164,7 +164,7 @@ def test_each_of_two_models_of_one_name_reads_its_own_files(beside: Wheels, phot
         assert registry.lasting_name(chosen._folder) == f"twin-{print_}"
         assert own.create(f"twin-{print_}", (), "cpu", 60).name == f"rdeic-twin-{print_}"
     other = rdeic.load(f"twin-{twins[0]}", "cpu")
-    with pytest.raises(rdeic.ModelMismatchError, match=rf"installed: .*; take twin-{twins[1]}$"):
+    with pytest.raises(rdeic.ModelMismatchError, match=rf"installed: .*; use model twin-{twins[1]}$"):
         other.decompress(blob)
 
 

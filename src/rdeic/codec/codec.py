@@ -396,5 +396,5 @@ def _mismatch(wanted: bytes, name: str | None = None, *fingerprints: bytes) -> M
     there = ", ".join(f"{called} ({print_.hex()})" for print_, called in known) or "none"
     here = f", not with {name} ({', '.join(one.hex() for one in fingerprints)})" if name else ""
     called = dict(known).get(wanted)
-    remedy = f"take {called}-{wanted.hex()}" if called else model_wheels.remedy(wanted)
+    remedy = f"use model {called}-{wanted.hex()}" if called else model_wheels.remedy(wanted)
     return ModelMismatchError(f"made with model {wanted.hex()}{here}; installed: {there}; {remedy}")
