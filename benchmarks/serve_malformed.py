@@ -167,8 +167,9 @@ def judge(said: bytes) -> tuple[str, str]:
     status = lines[0].split(b" ")[1].decode() if lines and lines[0].startswith(b"HTTP/1.1 ") else "garbage"
     if status == "garbage" or (status >= "500" and status != "503"):
         return status, said[:300].decode("latin-1")
-    # What is not HTTP is refused before the application sees it.
-    if status >= "400" and b"application/problem+json" not in said and b"Invalid HTTP request" not in said:
+    is_problem = b"application/problem+json" in said
+    # What is not HTTP is refused in plain text before the application sees it.
+    if status >= "400" and not is_problem and not (status == "400" and b"text/plain" in said):
         return status, f"no problem: {said[:300].decode('latin-1')}"
     return status, ""
 
