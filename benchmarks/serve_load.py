@@ -5,7 +5,8 @@
 Each client sends pictures of several sizes to be compressed and files to be restored, one after the other, and waits as
 long as a refusal asks it to. Exits with 1 unless every answer is 200 or a refusal (429, 503) that says when to come
 again, the largest memory in the last quarter is at most 10% above that in the second, and every file that came back is
-byte for byte what the package makes of the picture here, and restores to the same pixels.
+byte for byte what the package makes of the picture here, and restores to the same pixels, and the server had nothing
+to log.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import http.client
 import io
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -56,17 +58,29 @@ def calls(picture: Path) -> list[Call]:
     return found
 
 
+class Server(NamedTuple):
+    """`rdeic serve` as a program."""
+
+    process: int
+    port: int
+    said: list[str]  # lines on stderr
+
+
 @contextlib.contextmanager
-def server(arguments: list[str]) -> Iterator[tuple[int, int]]:
-    """`rdeic serve` => its process and port."""
+def server(arguments: list[str]) -> Iterator[Server]:
+    """Runs it."""
     command = [sys.executable, "-m", "rdeic", "serve", "--port", "0", "--device", "cpu", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        line = process.stderr.readline()
+        line, said = process.stderr.readline(), list[str]()
+        # A full pipe would stop the server.
+        reader = threading.Thread(target=said.extend, args=(process.stderr,))
+        reader.start()
         try:
-            yield process.pid, int(line.partition("/;")[0].rpartition(":")[2])
+            yield Server(process.pid, int(line.partition("/;")[0].rpartition(":")[2]), said)
         finally:
             process.terminate()
+            reader.join()
 
 
 class Tally:
@@ -155,7 +169,7 @@ def main() -> None:
     parser.add_argument("--serve", default="", help="options of rdeic serve, such as '--jobs 2'")
     options = parser.parse_args()
     work = calls(options.picture)
-    with server(options.serve.split()) as (process, port):
+    with server(options.serve.split()) as (process, port, said):
         for call in work:  # memory that each size takes once
             ask(port, call)
         tally, seen = asyncio.run(run(process, port, work, options.clients, options.seconds))
@@ -172,7 +186,8 @@ def main() -> None:
     )
     for line in tally.wrong[:20]:
         print(f"wrong: {line}")
-    sys.exit(bool(tally.wrong) or after > _GROWTH * before)
+    print(f"on stderr: {''.join(said) or 'nothing'}")
+    sys.exit(bool(tally.wrong) or bool(said) or after > _GROWTH * before)
 
 
 if __name__ == "__main__":

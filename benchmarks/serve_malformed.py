@@ -5,7 +5,8 @@
 A part is drawn by schemathesis from the server's own description (pip install 'rdeic[browser]' has it), a part is made
 by hand: bodies cut short or with bytes changed, heads that make no sense, parameters out of range, clients that leave
 in the middle. Exits with 1 on any answer of 500 and above other than 503, any answer that is no problem of RFC 9457
-although it is an error, any file that is open or new afterwards, and memory that grew by more than 10%.
+although it is an error, anything that the server logs, any file that is open or new afterwards, and memory that grew by
+more than 10%.
 """
 
 from __future__ import annotations
@@ -166,8 +167,9 @@ def judge(said: bytes) -> tuple[str, str]:
     status = lines[0].split(b" ")[1].decode() if lines and lines[0].startswith(b"HTTP/1.1 ") else "garbage"
     if status == "garbage" or (status >= "500" and status != "503"):
         return status, said[:300].decode("latin-1")
-    # What is not HTTP is refused before the application sees it.
-    if status >= "400" and b"application/problem+json" not in said and b"Invalid HTTP request" not in said:
+    is_problem = b"application/problem+json" in said
+    # What is not HTTP is refused in plain text before the application sees it.
+    if status >= "400" and not is_problem and not (status == "400" and b"text/plain" in said):
         return status, f"no problem: {said[:300].decode('latin-1')}"
     return status, ""
 
@@ -206,7 +208,7 @@ def main() -> None:
         folder = Path(place) / "work"
         folder.mkdir()
         os.environ["TMPDIR"] = str(folder)  # where the server would leave files
-        with server(options.serve.split()) as (process, port):
+        with server(options.serve.split()) as (process, port, said):
             wrong, statuses = list[str](), Counter[str]()
             blob = answer(port, _post("/v1/compress", seeds[0])).partition(_BREAK * 2)[2]
             assert rdeic.inspect(blob).width == 64
@@ -229,9 +231,10 @@ def main() -> None:
         f"memory: {before / 1e6:.0f} MB after a quarter, {after / 1e6:.0f} MB at the end: {after / before:.3f}"
     )
     print(f"files left: {left or 'none'}; schemathesis: {'failed' if code else 'nothing found'}")
+    print(f"on stderr: {''.join(said[:100]) or 'nothing'}")
     for line in wrong[:20]:
         print(f"wrong: {line}")
-    sys.exit(bool(wrong or left or code or not healthy or after > 1.1 * before))
+    sys.exit(bool(wrong or said or left or code or not healthy or after > 1.1 * before))
 
 
 def _post(path: str, body: bytes) -> Request:

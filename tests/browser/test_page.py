@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 import rdeic
 from browser.conftest import PATIENCE, opened
 from rdeic.codec import codec
 from rdeic.pictures import images
+from support import serving
 
 expect.set_options(timeout=PATIENCE)
 
@@ -253,7 +254,7 @@ def test_long_work_shows_how_far_it_is_and_can_be_ended(page: Page, photo: image
     page.evaluate("scrollTo(0, 0)")
 
 
-def test_12_megapixels_come_to_an_end(page: Page, photo: images.Picture) -> None:
+def restores_12_megapixels(page: Page, photo: images.Picture) -> None:
     buffer = io.BytesIO()
     Image.fromarray(photo).resize((4000, 3000)).save(buffer, "JPEG")
     choose(page, buffer.getvalue(), "large.jpg")
@@ -261,6 +262,19 @@ def test_12_megapixels_come_to_an_end(page: Page, photo: images.Picture) -> None
     assert finished(page) > 0
     restored = Image.open(io.BytesIO(saved(page, "#save-picture")))
     assert (restored.format, restored.size) == ("JPEG", (4000, 3000))
+
+
+def test_12_megapixels_come_to_an_end(page: Page, photo: images.Picture) -> None:
+    restores_12_megapixels(page, photo)
+
+
+@pytest.mark.slow  # a minute and a half of one core
+def test_the_shipped_model_brings_12_megapixels_to_an_end(
+    context: BrowserContext, photo: images.Picture
+) -> None:
+    with serving.program("--device", "cpu", "--seconds", str(PATIENCE // 1000)) as (_, port):
+        for page in opened(context, f"http://127.0.0.1:{port}/"):
+            restores_12_megapixels(page, photo)
 
 
 def test_a_phone_shows_all_of_it(phone: Page, png: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
@@ -175,24 +176,27 @@ def run(*arguments: str | Path) -> tuple[int, int, int]:
     return done, before, failed
 
 
-def worker() -> psutil.Process | None:
-    """One of the actors."""
-    for process in psutil.process_iter(["cmdline"]):
-        if any("MapBatches(Compress)" in word for word in process.info["cmdline"] or ()):
-            return process
-    return None
+def workers() -> dict[psutil.Process, str]:
+    """Ray's processes below this one => their titles."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it may have ended
+            found[process] = " ".join(process.cmdline())
+    return {process: line for process, line in found.items() if "ray::" in line or "default_worker" in line}
 
 
-def kill_a_worker_after_the_first_results(folder: Path, killed: list[int]) -> None:
-    """SIGKILL for one of the actors."""
+def kill_an_actor_after_the_first_results(folder: Path, killed: list[int], counts: list[int]) -> None:
+    """SIGKILL for one of the actors; `counts` hears how many workers there are, until then."""
     until = time.monotonic() + 600
-    while (actor := worker()) is None and time.monotonic() < until:
-        time.sleep(0.02)
-    while not list(folder.glob("*.rdeic")) and time.monotonic() < until:
-        time.sleep(0.02)
-    if actor is not None:
-        actor.kill()
-        killed.append(actor.pid)
+    actors: list[psutil.Process] = []
+    while not (actors and list(folder.glob("*.rdeic"))) and time.monotonic() < until:
+        found = workers()
+        counts.append(len(found))
+        actors = [process for process, line in found.items() if "MapBatches(Compress)" in line]
+        time.sleep(0.1)
+    if actors:
+        actors[0].kill()
+        killed.append(actors[0].pid)
 
 
 def survives_a_killed_worker(folder: Path, model: Path, pngs: list[bytes]) -> None:
@@ -200,12 +204,13 @@ def survives_a_killed_worker(folder: Path, model: Path, pngs: list[bytes]) -> No
     places[0].mkdir()
     for n, png in enumerate(pngs):
         (places[0] / f"{n:04d}.png").write_bytes(png)
-    killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker_after_the_first_results, args=(places[1], killed))
+    killed, counts = list[int](), list[int]()
+    killer = threading.Thread(target=kill_an_actor_after_the_first_results, args=(places[1], killed, counts))
     killer.start()
     assert run(*places, model) == (len(pngs), 0, 0)
     killer.join()
     assert len(killed) == 1
+    assert max(counts) < 30  # however many pictures there are
 
     rows = Manifest(str(places[2])).rows()
     assert sorted(rows) == [f"{n:04d}.png" for n in range(len(pngs))]

@@ -158,6 +158,23 @@ def test_who_takes_no_answer_loses_the_connection(port: int) -> None:
     assert len(received) < length
 
 
+def test_who_leaves_or_garbles_the_rest_is_no_failure_of_the_server(tiny_folder: Path) -> None:
+    head = b"POST %s HTTP/1.1\r\nHost: localhost\r\n"
+    cut_short = b"Content-Length: 100\r\n\r\nRDE"
+    no_chunk = b"Transfer-Encoding: chunked\r\n\r\nnot a length\r\n"
+    with serving.program("--model", str(tiny_folder), "--device", "cpu") as (process, port):
+        for path in (b"/", b"/v1/inspect", b"/v1/compress", b"/v1/show"):
+            with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as leaving:
+                leaving.sendall(head % path + cut_short)
+            with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as other:
+                other.sendall(head % path + no_chunk)
+                assert other.recv(4096).startswith(b"HTTP/1.1 400 ")
+        counted = get(port, "/metrics")[1]
+        assert b'status="499"' in counted and b'status="500"' not in counted
+        process.terminate()
+        assert process.stderr is not None and process.stderr.read() == ""
+
+
 def test_a_port_that_is_taken_is_named(program: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -19,6 +19,7 @@ from rdeic.ray.manifest import Manifest, Row, unfinished
 from rdeic.ray.stores import Found, Store
 
 _FLUSH_ROWS, _FLUSH_SECONDS = 1000, 10.0  # of the manifest: whichever comes first
+_READERS = 2  # for each actor
 _MOST_BLOCKS = 1 << 14  # of the listing: each costs the scheduler memory
 
 
@@ -129,9 +130,16 @@ def _rows(
     # Cut here: tasks that cut it there would wait for ever where the actors have every CPU, as reading would.
     rows = max(workers.batch, -(-table.num_rows // _MOST_BLOCKS))
     blocks = [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
+    # Without a limit, Ray would start a process for each of the tasks that need no CPU, all at once.
     done = (
         ray.data.from_arrow(blocks)
-        .map_batches(_Read(source), batch_size=workers.batch, batch_format="pyarrow", num_cpus=0)
+        .map_batches(
+            _Read(source),
+            batch_size=workers.batch,
+            batch_format="pyarrow",
+            compute=ray.data.TaskPoolStrategy(size=_READERS * workers.actors),
+            num_cpus=0,
+        )
         .map_batches(
             kind,
             fn_constructor_kwargs=settings,
@@ -141,7 +149,13 @@ def _rows(
             num_cpus=workers.cpus,
             num_gpus=workers.gpus,
         )
-        .map_batches(_Write(out), batch_size=None, batch_format="pyarrow", num_cpus=0)
+        .map_batches(
+            _Write(out),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.TaskPoolStrategy(size=workers.actors),
+            num_cpus=0,
+        )
     )
     for row in done.iter_rows():
         yield Row(**row)

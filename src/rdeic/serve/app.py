@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -55,6 +56,7 @@ def create(settings: Settings, codec: Codec) -> ASGIApp:
     app.router.routes.extend(pages)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(ClientGoneError, _gone)
+    app.add_exception_handler(ClientDisconnect, _gone)  # before all of the body was there
     app.add_exception_handler(RdeicError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

@@ -1,7 +1,8 @@
 """Clients that hold a connection and do nothing with it (slowloris) lose it.
 
 uvicorn closes connections that are idle between requests. It waits for ever for the rest of a head, for the rest of a
-body that nobody reads any more, and for a client to take an answer.
+body that nobody reads any more, and for a client to take an answer. Where a body turns out not to be HTTP, it answers
+400 and lets the application answer too, which fails.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rdeic.serve.settings import Limits
@@ -37,6 +39,17 @@ class _Impatient(H11Protocol):
         super().data_received(data)
         if not self._is_idle():
             self._forget("_due")
+
+    def send_400_response(self, msg: str) -> None:
+        """Ends a connection that does not speak HTTP, and the request that came over it."""
+        may_answer = self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE)
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if may_answer:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget("_due")
