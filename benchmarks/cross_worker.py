@@ -24,7 +24,7 @@ from rdeic.pictures import images
 if TYPE_CHECKING:
     import torch
 
-    from rdeic.model.latent_codec import EntropyModel
+    from rdeic.model.entropy_model import EntropyModel
     from rdeic.model.model import Rdeic
 
 

@@ -36,8 +36,10 @@ from rdeic.container.container import OVERHEAD
 from rdeic.entropy import tables
 from rdeic.evaluation import report
 from rdeic.evaluation.analyses.allocation import symbol_bits
-from rdeic.model.latent_codec import EntropyModel, Walked, encode_y, quantise_all
-from rdeic.model.model import QUALITY_STEPS, Rdeic
+from rdeic.model.entropy_model import EntropyModel
+from rdeic.model.latent_codec import Walked, encode_y, quantise_all
+from rdeic.model.model import Rdeic
+from rdeic.model.networks import QUALITY_STEPS
 from rdeic.nn.rate import bits
 from rdeic.pictures import images
 from rdeic.types import CodedLatent, EntropyParams

@@ -38,7 +38,8 @@ from torch.utils.flop_counter import flop_registry
 
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
-from rdeic.model.latent_codec import EntropyModel, symbols_of
+from rdeic.model.entropy_model import EntropyModel
+from rdeic.model.latent_codec import symbols_of
 from rdeic.model.model import Rdeic
 from rdeic.nn.exact import exact_copy
 from rdeic.nn.norm import GroupNorm

@@ -19,7 +19,8 @@ from rdeic.entropy import indices
 from rdeic.errors import ConfigError
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.metrics import Judges
-from rdeic.model.model import QUALITY_STEPS, Rdeic
+from rdeic.model.model import Rdeic
+from rdeic.model.networks import QUALITY_STEPS
 from rdeic.pictures import images
 
 SEED = 0  # of the decoder's noise

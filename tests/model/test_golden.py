@@ -17,7 +17,8 @@ from rdeic.diffusion.relay import diffuse, relay_lambda
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import alpha_bars, ddpm_mix, spaced_schedule, spaced_steps
 from rdeic.entropy import tables
-from rdeic.model.latent_codec import Pass, decode_y, encode_y, quantise_all
+from rdeic.model.entropy_model import Pass
+from rdeic.model.latent_codec import decode_y, encode_y, quantise_all
 from rdeic.model.model import Rdeic
 from rdeic.nn.blocks import CrossAttention, ResBlock, Transformer
 from rdeic.nn.exact import exact_copy

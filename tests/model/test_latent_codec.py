@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rdeic.errors import FileFormatError
-from rdeic.model.latent_codec import EntropyModel, Pass, decode_y, encode_y, quantise_all
+from rdeic.model.entropy_model import EntropyModel, Pass
+from rdeic.model.latent_codec import decode_y, encode_y, quantise_all
 from rdeic.model.model import Rdeic
 from rdeic.nn.context import Half, checkerboard
 from rdeic.nn.exact import exact_copy

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rdeic.model import latent_codec
-from rdeic.model.latent_codec import EntropyModel, decode_y, encode_symbols, encode_y, symbols_of
+from rdeic.model.entropy_model import EntropyModel
+from rdeic.model.latent_codec import decode_y, encode_symbols, encode_y, symbols_of
 from rdeic.nn.exact import exact_copy
 from rdeic.nn.graphs import GraphCache, Runner
 from rdeic.nn.transfer import to_host

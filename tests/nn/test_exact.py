@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from rdeic.entropy import tables
 from rdeic.errors import CheckpointError
-from rdeic.model.latent_codec import EntropyModel, decode_y, encode_y, quantise_all
+from rdeic.model.entropy_model import EntropyModel
+from rdeic.model.latent_codec import decode_y, encode_y, quantise_all
 from rdeic.nn.context import CheckerboardConv2d
 from rdeic.nn.exact import ExactGELU, ExactLeakyReLU, ExactQualityTable, exact_copy
 from rdeic.nn.exact_conv import ExactConv2d, ExactPairsConv2d, exact_conv

@@ -21,7 +21,7 @@ from rdeic.config import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rdeic.model.latent_codec import EntropyModel
+    from rdeic.model.entropy_model import EntropyModel
 
 
 TINY = ModelConfig(
@@ -83,7 +83,7 @@ def lively_entropy_model(seed: int, low: float = 0.1, high: float = 4.0) -> Entr
     """TINY's entropy model, its last layers such that mu varies by units and sigma from about `low` to `high`."""
     import torch
 
-    from rdeic.model.latent_codec import EntropyModel
+    from rdeic.model.entropy_model import EntropyModel
 
     torch.manual_seed(seed)
     entropy = EntropyModel(TINY.compression).eval().requires_grad_(False)
@@ -104,7 +104,7 @@ def likely_y(entropy: EntropyModel, hyper: Tensor, seed: int) -> Tensor:
     """y (B, M, h, w), drawn from the entropy model itself."""
     import torch
 
-    from rdeic.model.latent_codec import Pass
+    from rdeic.model.entropy_model import Pass
 
     generator = torch.Generator().manual_seed(seed)
     y = torch.zeros(hyper.shape[0], sum(entropy.slices), *hyper.shape[2:])

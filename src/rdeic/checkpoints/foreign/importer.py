@@ -34,7 +34,8 @@ from rdeic.config import ModelConfig, to_json
 from rdeic.container.container import MAX_STEPS
 from rdeic.diffusion.schedule import alpha_bars
 from rdeic.errors import CheckpointError
-from rdeic.model.model import Compression, control_network
+from rdeic.model.compression import Compression
+from rdeic.model.networks import control_network
 from rdeic.nn.unet import UNet
 from rdeic.system.files import atomic_write
 

@@ -17,7 +17,8 @@ from rdeic.entropy import tables
 from rdeic.errors import ConfigError
 from rdeic.evaluation.codecs.own import model_name
 from rdeic.model.latent_codec import quantise_all
-from rdeic.model.model import QUALITY_STEPS, Rdeic
+from rdeic.model.model import Rdeic
+from rdeic.model.networks import QUALITY_STEPS
 from rdeic.model.precision import AUTO
 from rdeic.pictures import images
 from rdeic.pictures.images import Picture
