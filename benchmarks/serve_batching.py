@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from rdeic.checkpoints import checkpoints, registry
-from rdeic.codec import codec
+from rdeic.codec import codec, decoder
 from rdeic.container import container, payload
 from rdeic.types import CompressedFeatures
 
@@ -28,7 +28,7 @@ def seconds(model: object, features: CompressedFeatures, batch: int, seed: int) 
     together = CompressedFeatures(*(part.expand(batch, -1, -1, -1).contiguous() for part in features))
     began = time.perf_counter()
     with torch.inference_mode():
-        model.restore(together, codec.noises(seed, together.z_c), 2, 1.0)  # type: ignore[attr-defined]
+        model.restore(together, decoder.noises(seed, together.z_c), 2, 1.0)  # type: ignore[attr-defined]
     return time.perf_counter() - began
 
 

@@ -150,7 +150,7 @@ def encode(codec: rdeic.Codec, recipe: Recipe) -> bytes:
         header = file.header._replace(width=width, height=height, stored=Size(*recipe.size))
         file = file._replace(header=header)
     if recipe.outliers:
-        model = codec._load().model
+        model = codec._weights.load().model
         x = torch.from_numpy(images.pad(source, codec.config.hyper_stride)).permute(2, 0, 1)[None] / 127.5 - 1
         with torch.inference_mode():
             y = model.analyse(x)
@@ -165,7 +165,7 @@ def latent(codec: rdeic.Codec, blob: bytes) -> str:
     file = container.unpack(blob)
     coded = payload.split(file.header, file.payload, codec.config)
     with torch.inference_mode():
-        y_hat = codec._load().model.decode_y_hat(coded, file.header.quality)
+        y_hat = codec._weights.load().model.decode_y_hat(coded, file.header.quality)
     return payload.digest(coded.hyper_indices, y_hat.numpy()).hex()
 
 

@@ -24,8 +24,9 @@ from PIL import (
 )  # writes EXIF; later, the first picture opened would wait for it
 from PIL.ExifTags import Base
 
-from rdeic.codec.codec import Codec, Settings
+from rdeic.codec.codec import Codec
 from rdeic.codec.codecs import Codecs
+from rdeic.codec.weights import Settings
 from rdeic.container import container, info, marks
 from rdeic.container.metadata import Metadata
 from rdeic.errors import ConfigError, FileFormatError, RdeicError

@@ -281,7 +281,7 @@ class Unreliable:
 @pytest.fixture
 def unreliable(tiny_folder: Path) -> Codec:
     codec = rdeic.load(tiny_folder, "cpu")
-    Unreliable(codec._load().model.exact.context[-1].anchor_params)  # type: ignore[arg-type]
+    Unreliable(codec._weights.load().model.exact.context[-1].anchor_params)  # type: ignore[arg-type]
     return codec
 
 
@@ -369,12 +369,12 @@ def test_pixels_are_rounded_not_truncated(tiny: Codec, photo: images.Picture) ->
     blob = tiny.compress(photo)
     header, payload, _ = container.unpack(blob)
     # The same decoder, followed by hand to the float picture.
-    from rdeic.codec import codec as module
+    from rdeic.codec import decoder
     from rdeic.container import payload as payloads
 
-    model = tiny._load().model
+    model = tiny._weights.load().model
     with torch.inference_mode():
         features = model.decode(payloads.split(header, payload, tiny.config), header.quality)
-        x = model.restore(features, module.noises(0, features.z_c), 2, 1.0)
+        x = model.restore(features, decoder.noises(0, features.z_c), 2, 1.0)
     expected = np.rint(((x[0].double().numpy() + 1) * 127.5).clip(0, 255)).transpose(1, 2, 0)[:96, :130]
     assert np.abs(np.asarray(tiny.decompress(blob)) - expected).mean() < 0.01

@@ -29,7 +29,7 @@ def plain_codec(tiny_folder: Path) -> Codec:
 
 def analysed(codec: Codec, photo: images.Picture) -> tuple[Tensor, list[torch.dtype]]:
     """y of the photograph's first 64x64 pixels, and the precisions that convolutions of E computed it in."""
-    model, seen = codec._load().model, []
+    model, seen = codec._weights.load().model, []
 
     def look(_: nn.Module, arguments: tuple[Tensor, ...], result: Tensor) -> None:
         seen.append(result.dtype)
@@ -55,7 +55,7 @@ def test_it_is_e_that_computes_in_half_precision_and_nothing_after_it(
     assert set(seen_plainly) == {torch.float32}
     assert y.dtype == torch.float32
     assert 0 < float((y - plain).norm() / plain.norm()) < 0.05
-    loaded = codec._load().model
+    loaded = codec._weights.load().model
     halves = [name for name, value in loaded.named_parameters() if value.dtype != torch.float32]
     analysis = (
         ("autoencoder.encoder.", "compression.g_a.") if precision == "bf16" else ("autoencoder.encoder.",)
@@ -70,8 +70,8 @@ def test_whatever_y_it_chooses_comes_back_exactly(
 ) -> None:
     """On both sides, also where the decoder knows nothing of it."""
     model, plain = (
-        rdeic.load(tiny_folder, "cpu", encoder_precision=precision)._load().model,
-        plain_codec._load().model,
+        rdeic.load(tiny_folder, "cpu", encoder_precision=precision)._weights.load().model,
+        plain_codec._weights.load().model,
     )
     x = torch.from_numpy(photo[:64, :128]).permute(2, 0, 1)[None] / 127.5 - 1
     for quality in (0, 128, 255):

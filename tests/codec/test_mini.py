@@ -82,7 +82,7 @@ def test_what_the_full_size_cannot_have_is_stored_smaller(codec: rdeic.Codec) ->
 @pytest.mark.parametrize("quality", [0, 128, 255])
 def test_file_size_agrees_with_the_estimated_likelihoods(codec: rdeic.Codec, quality: int) -> None:
     """The float networks' estimate against the bytes of the exact ones: 1.5% and 24 bytes."""
-    model = codec._load().model
+    model = codec._weights.load().model
     pixels = torch.from_numpy(images.pad(images.read(PHOTO), 64)).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.inference_mode():
         feature = model.autoencoder.feature(pixels)

@@ -101,7 +101,7 @@ def wild(codec: Codec) -> list[bytes]:
     from rdeic.model.latent_codec import encode_y
 
     template = container.unpack(fresh(codec)[0])
-    model = codec._load().model
+    model = codec._weights.load().model
     made = []
     for seed, magnitude in enumerate((0.3, 3.0, 30.0, 3e4, 2.0**31 - 2.0**13)):
         generator = torch.Generator().manual_seed(seed)

@@ -62,14 +62,14 @@ def test_bfloat16_is_for_processors_that_multiply_it(
 def test_a_codec_asks_this_processor(tiny_folder: Path) -> None:
     expected = automatic(CPU, capabilities()) or torch.float32
     for codec in (rdeic.load(tiny_folder, "cpu"), codec_in("auto", tiny_folder)):
-        model = codec._load().model
+        model = codec._weights.load().model
         assert model.precision == model.analysis_precision == expected
-    chosen = rdeic.load(tiny_folder, "cpu", precision="fp32")._load().model
+    chosen = rdeic.load(tiny_folder, "cpu", precision="fp32")._weights.load().model
     assert (chosen.precision, chosen.analysis_precision) == (torch.float32, expected)
 
 
 def test_what_makes_and_reads_bits_keeps_its_precision(codecs: dict[str, Codec]) -> None:
-    compression = codecs["bf16"]._load().model.compression
+    compression = codecs["bf16"]._weights.load().model.compression
     for part in (compression.h_a, compression.entropy, compression.log_gain, compression.guide_quality):
         assert part is not None
         assert {value.dtype for value in part.parameters()} == {torch.float32}
@@ -88,7 +88,7 @@ def test_the_same_bits_and_nearly_the_same_picture(
     for codec in codecs.values():
         coded = payload.split(file.header, file.payload, codec.config)
         with torch.inference_mode():
-            latents.append(codec._load().model.decode_y_hat(coded, file.header.quality))
+            latents.append(codec._weights.load().model.decode_y_hat(coded, file.header.quality))
     assert torch.equal(*latents)
     plain, fast = (codec.decompress(blob) for codec in codecs.values())
     assert 50 < psnr(plain, fast) < 80  # not the same: it was computed otherwise
@@ -124,7 +124,7 @@ def test_networks_without_group_norms_can_too(tmp_path: Path, photo: images.Pict
 def test_a_pickled_codec_keeps_its_choice(tiny_folder: Path) -> None:
     for precision in ("fp32", "bf16"):
         arrived = pickle.loads(pickle.dumps(rdeic.load(tiny_folder, "cpu", precision=precision)))
-        assert arrived._load().model.precision == asked(precision)
+        assert arrived._weights.load().model.precision == asked(precision)
 
 
 def test_the_program_restores_as_it_is_told(

@@ -303,7 +303,7 @@ def test_mini_at_3_megapixels_in_tiles_is_nearly_the_whole() -> None:
     picture = (
         (picture + np.random.default_rng(0).normal(0, 2, picture.shape)).round().clip(0, 255).astype(np.uint8)
     )
-    model = codecs.load("mini", "cpu")._load().model
+    model = codecs.load("mini", "cpu")._weights.load().model
     tiling = dataclasses.replace(Tiling(), side=512, window=1024)
     whole, found = restored(model, picture, tiling)
     assert psnr(found, whole) > 45

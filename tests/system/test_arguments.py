@@ -312,7 +312,7 @@ def test_a_pickled_codec_whose_model_is_gone_says_so(
     moved = tmp_path / "moved"
     moved.mkdir()
     for name in (registry.CONFIG_FILE, registry.WEIGHTS_FILE):
-        (moved / name).write_bytes((tiny._folder / name).read_bytes())
+        (moved / name).write_bytes((tiny._weights.folder / name).read_bytes())
     pickled = pickle.dumps(rdeic.load(moved))
     (moved / registry.CONFIG_FILE).unlink()
     with pytest.raises(rdeic.ConfigError, match=r"no model '.*moved'"):

@@ -164,7 +164,7 @@ def test_memory_of_the_host_is_not_taken_for_that_of_the_device(
     with second_device():
         codec = rdeic.load(tiny_folder, device)
         blob = codec.compress(album / "a.png")
-        decoder = codec._load().model.autoencoder.decoder
+        decoder = codec._weights.load().model.autoencoder.decoder
         hook = decoder.register_forward_pre_hook(greedy)
         with pytest.raises(rdeic.ImageError) as raised:
             codec.decompress(blob)

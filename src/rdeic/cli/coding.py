@@ -20,8 +20,8 @@ from rdeic.cli.lanes import Lanes
 from rdeic.cli.outputs import Target
 from rdeic.cli.rules import Packing, Restoring
 from rdeic.codec import codec
-from rdeic.codec.codec import Settings
 from rdeic.codec.codecs import Codecs
+from rdeic.codec.weights import Settings
 from rdeic.container import marks
 from rdeic.errors import ConfigError, RdeicError
 from rdeic.pictures import exif, images

@@ -109,7 +109,7 @@ def compress(
     if sum(goal is not None for goal in (quality, bpp, max_bytes)) > 1:
         raise typer.BadParameter("choose one of --quality, --bpp and --bytes")
     from rdeic.cli import coding
-    from rdeic.codec.codec import Settings
+    from rdeic.codec.weights import Settings
 
     goal, keep = coding.Goal(quality, bpp, max_bytes, seed, scale), coding.Keep(metadata, location)
     place = Settings(device, compile, encoder_precision.value, max_memory=max_memory)
@@ -154,7 +154,7 @@ def decompress(
 ) -> None:
     """Restore pictures: photo.rdeic => photo.png."""
     from rdeic.cli import coding
-    from rdeic.codec.codec import Settings
+    from rdeic.codec.weights import Settings
 
     wanted = None if kind is None else kind.value
     place = Settings(device, compile, precision=precision.value, max_memory=max_memory)

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 
 from rdeic.checkpoints import registry
-from rdeic.codec.codec import DEFAULT_MODEL, DEFAULTS, Codec, Settings, load, load_for
+from rdeic.codec.codec import DEFAULT_MODEL, Codec, load, load_for
+from rdeic.codec.weights import DEFAULTS, Settings
 from rdeic.container.info import inspect
 from rdeic.system import forks
 

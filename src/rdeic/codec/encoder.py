@@ -6,34 +6,28 @@ y -> encode at a level -> pack            once for each file
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rdeic.codec import limits, rate, scaling
 from rdeic.codec.rate import FULL_SIZE
 from rdeic.codec.verification import Trial
+from rdeic.codec.weights import MAX_QUALITY_BYTE, Loaded
 from rdeic.config import ModelConfig
 from rdeic.container import container, payload
 from rdeic.container.container import Header, RdeicFile, Section
 from rdeic.container.stored_size import Size
-from rdeic.errors import ImageError
+from rdeic.errors import ConfigError, ImageError
 from rdeic.pictures import images
+from rdeic.system import arguments
 
 if TYPE_CHECKING:
     import torch
 
-    from rdeic.model.model import Rdeic
 
 DEFAULT_QUALITY = 50.0
-MAX_QUALITY_BYTE = 255
-
-
-class Loaded(NamedTuple):
-    """The model of one rate, and the fingerprint that its files carry."""
-
-    model: Rdeic
-    fingerprint: bytes
 
 
 class Rates(NamedTuple):
@@ -60,6 +54,18 @@ class Goal(NamedTuple):
     bpp: float | None
     max_bytes: int | None
     scale: bool  # whether the picture may be stored smaller
+
+
+def goal_of(quality: Any, bpp: Any, max_bytes: Any, scale: Any) -> Goal:
+    """The checked wish of a caller. Raises ConfigError."""
+    if sum(goal is not None for goal in (quality, bpp, max_bytes)) > 1:
+        raise ConfigError("choose one of quality, bpp and max_bytes")
+    return Goal(
+        None if quality is None else arguments.real("quality", quality, 0, 100),
+        None if bpp is None else arguments.positive("bpp", bpp),
+        None if max_bytes is None else min(arguments.whole("max_bytes", max_bytes, 1), sys.maxsize),
+        arguments.flag("scale", scale),
+    )
 
 
 class Encoder:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rdeic.codec.codec import noises
+from rdeic.codec.decoder import noises
 from rdeic.container import container, payload
 from rdeic.errors import ConfigError
 from rdeic.evaluation.analyses.subject import Named, Subject

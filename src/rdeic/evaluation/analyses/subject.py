@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdeic.checkpoints import registry
-from rdeic.codec.codec import Codec, Settings
+from rdeic.codec.codec import Codec
+from rdeic.codec.weights import Settings
 from rdeic.container import container
 from rdeic.entropy import tables
 from rdeic.errors import ConfigError
@@ -69,11 +70,11 @@ class Subject(Codec):
 
     def make(self, picture: Picture, quality: float) -> bytes:
         """(H, W, 3) uint8 -> a file at quality 0..100, the nearest where rates are fixed; it is not verified."""
-        return self.compress(picture, quality if self._highest else None, verify=False)
+        return self.compress(picture, quality if self._weights.highest else None, verify=False)
 
     def model_of(self, blob: bytes) -> Rdeic:
         """The model that made a file. Raises FileFormatError, ModelMismatchError."""
-        return self._load_for(container.unpack(blob).header.fingerprint)
+        return self._weights.load_for(container.unpack(blob).header.fingerprint)
 
     def padded(self, picture: Picture, model: Rdeic) -> Tensor:
         """(H, W, 3) uint8 -> what E sees when a file is made, (1, 3, H', W') in [-1, 1] where `model` is."""

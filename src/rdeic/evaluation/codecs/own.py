@@ -11,7 +11,8 @@ import numpy as np
 
 import rdeic
 from rdeic.checkpoints import registry
-from rdeic.codec.codec import Codec, Settings
+from rdeic.codec.codec import Codec
+from rdeic.codec.weights import Settings
 from rdeic.errors import ConfigError
 from rdeic.pictures.images import Picture
 
