@@ -10,7 +10,7 @@ import typer
 
 from rdeic.checkpoints.foreign import download
 from rdeic.cli import completing, status
-from rdeic.cli.options import DEVICE
+from rdeic.cli.options import Device
 
 
 class Precision(enum.StrEnum):
@@ -100,71 +100,85 @@ def train(
         raise typer.Exit(status.INTERRUPTED)
 
 
+# Of `evaluate`.
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET_DIR", help="Folder of pictures.", show_default=False)
+]
+Report = Annotated[
+    Path,
+    typer.Option(
+        "-o", "--output", metavar="REPORT", help="Folder of the report; a run resumes what is there."
+    ),
+]
+Codecs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--codec",
+        metavar="NAME[/N][:SETTING,...]|TOML",
+        help="Codec, at 1/N of the size, at settings of your own; again for more. Default: rdeic.",
+    ),
+]
+EvaluatedModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME|DIR",
+        help="Model of codec rdeic; again for more. Default: mini.",
+        autocompletion=completing.models,
+    ),
+]
+Qualities = Annotated[
+    str, typer.Option(metavar="Q,...", help="Qualities of codec rdeic. Default: 0,25,50,75,100.")
+]
+Bpps = Annotated[str, typer.Option(metavar="B,...", help="Wanted bits per pixel of codec rdeic.")]
+Commands = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--command",
+        metavar="'NAME | SETTING,... | ENCODE | DECODE'",
+        help="Programs as a codec; again for more. Placeholders such as {input}: docs/evaluation.md.",
+    ),
+]
+Metrics = Annotated[str, typer.Option(metavar="NAME,...", help="Metrics. Default: all there are.")]
+Perceptual = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="SqueezeNet 1.0 safetensors, for the metric perceptual."),
+]
+PreparedBy = Annotated[
+    Protocol, typer.Option(help="How pictures are prepared; crop-768 for Tecnick and CLIC2020.")
+]
+Published = Annotated[
+    str | None,
+    typer.Option(metavar="DATASET", help="Draw published curves too: Kodak, Tecnick, CLIC2020."),
+]
+Anchor = Annotated[
+    str | None, typer.Option(metavar="CODEC", help="What BD-rates are against. Default: a fitting one.")
+]
+PicturesAtOnce = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pictures at once; 1 for undisturbed times. Default: one for each core."),
+]
+Shown = Annotated[int, typer.Option(min=0, help="Of how many pictures the report keeps the restored ones.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds for one picture, start and metrics included.")]
+
+
 def evaluate(
-    dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET_DIR", help="Folder of pictures.", show_default=False)
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", metavar="REPORT", help="Folder of the report; a run resumes what is there."
-        ),
-    ],
-    codecs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--codec",
-            metavar="NAME[/N][:SETTING,...]|TOML",
-            help="Codec, at 1/N of the size, at settings of your own; again for more. Default: rdeic.",
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="NAME|DIR",
-            help="Model of codec rdeic; again for more. Default: mini.",
-            autocompletion=completing.models,
-        ),
-    ] = None,
-    qualities: Annotated[
-        str, typer.Option(metavar="Q,...", help="Qualities of codec rdeic. Default: 0,25,50,75,100.")
-    ] = "",
-    bpps: Annotated[str, typer.Option(metavar="B,...", help="Wanted bits per pixel of codec rdeic.")] = "",
-    commands: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--command",
-            metavar="'NAME | SETTING,... | ENCODE | DECODE'",
-            help="Programs as a codec; again for more. Placeholders such as {input}: docs/evaluation.md.",
-        ),
-    ] = None,
-    metrics: Annotated[str, typer.Option(metavar="NAME,...", help="Metrics. Default: all there are.")] = "",
-    perceptual: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="SqueezeNet 1.0 safetensors, for the metric perceptual."),
-    ] = None,
-    protocol: Annotated[
-        Protocol, typer.Option(help="How pictures are prepared; crop-768 for Tecnick and CLIC2020.")
-    ] = Protocol.as_is,
-    published: Annotated[
-        str | None,
-        typer.Option(metavar="DATASET", help="Draw published curves too: Kodak, Tecnick, CLIC2020."),
-    ] = None,
-    anchor: Annotated[
-        str | None, typer.Option(metavar="CODEC", help="What BD-rates are against. Default: a fitting one.")
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pictures at once; 1 for undisturbed times. Default: one for each core."),
-    ] = None,
-    show: Annotated[
-        int, typer.Option(min=0, help="Of how many pictures the report keeps the restored ones.")
-    ] = 4,
-    timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds for one picture, start and metrics included.")
-    ] = 600,
-    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    dataset: Dataset,
+    out: Report,
+    codecs: Codecs = None,
+    models: EvaluatedModels = None,
+    qualities: Qualities = "",
+    bpps: Bpps = "",
+    commands: Commands = None,
+    metrics: Metrics = "",
+    perceptual: Perceptual = None,
+    protocol: PreparedBy = Protocol.as_is,
+    published: Published = None,
+    anchor: Anchor = None,
+    jobs: PicturesAtOnce = None,
+    show: Shown = 4,
+    timeout: Timeout = 600,
+    device: Device = None,
 ) -> None:
     """Measure codecs on real files and write a report, as a web page with its tables."""
     from rdeic.cli import evaluating
@@ -228,7 +242,7 @@ def bench(
             "none where pictures, their size or several models are named.",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    device: Device = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write all that was measured, as JSON; - is stdout.")
     ] = None,

@@ -9,10 +9,20 @@ from typing import Annotated
 import typer
 
 from rdeic.cli import completing
-from rdeic.cli.options import COMPILE, DEVICE, FORCE, IN, JOBS, LARGEST, MAX_MEMORY, OUT, THREADS, TIMES
+from rdeic.cli.options import (
+    DEVICE,
+    IN,
+    Compile,
+    Device,
+    Force,
+    Jobs,
+    MaxMemory,
+    MaxPixels,
+    Out,
+    PreserveTimes,
+    Threads,
+)
 from rdeic.container.container import MAX_PIXELS
-from rdeic.errors import ConfigError
-from rdeic.system import arguments
 
 VERIFY = (
     "Decode the bits again and compare, before anything is written. Default: where it costs little, which is with "
@@ -34,13 +44,6 @@ SCALE = (
 )
 
 SERVE_JOBS = "Requests that are computed at a time; they share the processor."
-
-
-def _memory(text: str) -> int:
-    try:
-        return arguments.byte_count("--max-memory", text)
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 class Precision(enum.StrEnum):
@@ -65,7 +68,7 @@ def compress(
         list[str],
         typer.Argument(metavar="IN...", help=IN, show_default=False, autocompletion=completing.pictures),
     ],
-    out: Annotated[str | None, typer.Option("-o", "--output", metavar="OUT|DIR", help=OUT)] = None,
+    out: Out = None,
     quality: Annotated[
         float | None, typer.Option(min=0, max=100, help="Quality, 0 to 100. Default: 50.")
     ] = None,
@@ -84,8 +87,8 @@ def compress(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the decoder's noise; 0 is free.")
     ] = 0,
-    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
-    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
+    device: Device = None,
+    compile: Compile = None,
     encoder_precision: Annotated[Precision, typer.Option(help=ENCODER_PRECISION)] = Precision.auto,
     scale: Annotated[bool, typer.Option("--scale/--no-scale", help=SCALE)] = True,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=VERIFY)] = None,
@@ -98,12 +101,12 @@ def compress(
     background: Annotated[
         str | None, typer.Option(metavar="COLOUR", help="Put behind transparent pixels: white, #rrggbb, ...")
     ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
-    max_memory: Annotated[int | None, typer.Option(parser=_memory, metavar="SIZE", help=MAX_MEMORY)] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = None,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
-    preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    max_memory: MaxMemory = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    preserve_times: PreserveTimes = False,
+    force: Force = False,
 ) -> None:
     """Compress pictures: photo.png => photo.rdeic."""
     if sum(goal is not None for goal in (quality, bpp, max_bytes)) > 1:
@@ -123,7 +126,7 @@ def decompress(
         list[str],
         typer.Argument(metavar="IN...", help=IN, show_default=False, autocompletion=completing.rdeic_files),
     ],
-    out: Annotated[str | None, typer.Option("-o", "--output", metavar="OUT|DIR", help=OUT)] = None,
+    out: Out = None,
     detail: Annotated[
         float,
         typer.Option(min=0, max=10, help="Amount of generated detail: below 1 smoother, above 1 sharper."),
@@ -142,15 +145,15 @@ def decompress(
             autocompletion=completing.models,
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
-    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help=COMPILE)] = None,
+    device: Device = None,
+    compile: Compile = None,
     precision: Annotated[Precision, typer.Option(help=PRECISION)] = Precision.auto,
-    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = MAX_PIXELS,
-    max_memory: Annotated[int | None, typer.Option(parser=_memory, metavar="SIZE", help=MAX_MEMORY)] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help=JOBS)] = None,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
-    preserve_times: Annotated[bool, typer.Option("--preserve-times", "-p", help=TIMES)] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help=FORCE)] = False,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    max_memory: MaxMemory = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
+    preserve_times: PreserveTimes = False,
+    force: Force = False,
 ) -> None:
     """Restore pictures: photo.rdeic => photo.png."""
     from rdeic.cli import coding
@@ -175,16 +178,16 @@ def serve(
     model: Annotated[
         str, typer.Option(metavar="NAME|DIR", help="Installed model, or a model folder.")
     ] = "mini",
-    device: Annotated[str | None, typer.Option(help=DEVICE)] = None,
+    device: Device = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help=SERVE_JOBS)] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help=THREADS)] = None,
+    threads: Threads = None,
     waiting: Annotated[
         int, typer.Option(min=0, metavar="N", help="Requests that may wait for their turn.")
     ] = 16,
     max_bytes: Annotated[
         int, typer.Option(min=1, metavar="N", help="Of the body of a request.")
     ] = 64_000_000,
-    max_pixels: Annotated[int, typer.Option(min=1, metavar="N", help=LARGEST)] = 50_000_000,
+    max_pixels: MaxPixels = 50_000_000,
     seconds: Annotated[float, typer.Option(min=1, help="That one request may be computed.")] = 300,
 ) -> None:
     """Serve a web page and an HTTP API, for this machine only unless told otherwise; pip install 'rdeic[serve]'."""
