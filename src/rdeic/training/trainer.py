@@ -20,6 +20,7 @@ from rdeic.training.compiled import compile_networks, untranslated
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Paced, Stage, StageLoss
 from rdeic.training.ema import Ema
+from rdeic.training.losses import added, averaged, detached
 from rdeic.training.memory import named_when_exhausted
 from rdeic.training.noise import Noise
 from rdeic.training.processes import ALONE, Processes
@@ -126,14 +127,14 @@ class Trainer:
                 loss = self.stage.loss(to_signed(part, self.device), self._noise(first, len(pictures)))
             whole = loss.total if loss.critic is None else loss.total + loss.critic
             self.scaler.scale(whole / len(parts)).backward()
-            losses.append(_detached(loss))
+            losses.append(detached(loss))
             first += len(part)
-        share = _mean(losses)
+        share = averaged(losses)
         if share.features is None:
             return share
         together = self.stage.batch_loss(self.processes.gather(share.features))
         self.scaler.scale(together.total).backward()
-        return _sum(share, _detached(together))
+        return added(share, detached(together))
 
     @property
     def _half(self) -> bool:
@@ -272,26 +273,6 @@ def to_signed(pictures: Tensor, device: torch.device) -> Tensor:
         pictures = pictures.pin_memory()  # from elsewhere in memory the way to the device waits for it
     values = pictures.to(device, non_blocking=True)
     return values.float().div_(127.5).sub_(1) if values.dtype == torch.uint8 else values.float()
-
-
-def _detached(loss: StageLoss) -> StageLoss:
-    return loss._replace(total=loss.total.detach(), critic=None)
-
-
-def _mean(losses: list[StageLoss]) -> StageLoss:
-    """Of equally large parts of a batch."""
-    columns = zip(*(loss.terms for loss in losses), strict=True)
-    terms = tuple((column[0][0], torch.stack([value for _, value in column]).mean()) for column in columns)
-    features = [loss.features for loss in losses if loss.features is not None]
-    total = torch.stack([loss.total for loss in losses]).mean()
-    return StageLoss(total, terms, torch.cat(features) if features else None)
-
-
-def _sum(share: StageLoss, together: StageLoss) -> StageLoss:
-    """Adds up the totals, and the terms of the same name."""
-    more = dict(together.terms)
-    terms = [(name, value + more.pop(name) if name in more else value) for name, value in share.terms]
-    return StageLoss(share.total + together.total, (*terms, *more.items()))
 
 
 def _pairs(own: dict[str, Tensor], saved: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
