@@ -19,6 +19,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
+import program
 import torch
 
 import rdeic
@@ -186,42 +187,29 @@ def run(options: argparse.Namespace) -> int:
     judges = metrics.load(METRICS, options.perceptual, options.device)
     bars = list(measure(options, judges))
     missed = [one for one in bars if not one.met]
-    remarks = [
-        f"`{report.command()}`",
-        report.machine(),
+    remarks = program.remarks(
         *judges.versions,
         *(f"not measured: {one.metric} ({one.reason})" for one in judges.unavailable),
         f"{sum(bool(one.rule) for one in bars) - len(missed)} bars met, {len(missed)} missed",
-    ]
-    print(table(bars), *remarks, sep="\n\n")
-    if options.output:
-        cells = [["" if cell is None else cell for cell in (*one, one.verdict)] for one in bars]
-        report.write_csv(options.output, (*Bar._fields, "verdict"), cells, remarks)
+    )
+    cells = [["" if cell is None else cell for cell in (*one, one.verdict)] for one in bars]
+    program.tell(table(bars), remarks, options.output, (*Bar._fields, "verdict"), cells)
     return 1 if missed else 0
 
 
-def numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",") if part]
-
-
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("dataset", type=Path, metavar="DATASET_DIR")
     options.add_argument("--perceptual", metavar="FILE", help="SqueezeNet 1.0 safetensors")
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--device")
     options.add_argument("--threads", type=int, help="default: torch's own choice")
     options.add_argument("--pictures", type=int, metavar="N", help="at most, at even distances; default: all")
-    options.add_argument("--qualities", type=numbers, default="0,25,50,75,100", metavar="Q,Q,...")
-    options.add_argument("--bpps", type=numbers, default="0.05,0.08,0.12", metavar="B,B,...")
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    options.add_argument("--qualities", type=program.numbers, default="0,25,50,75,100", metavar="Q,Q,...")
+    options.add_argument("--bpps", type=program.numbers, default="0.05,0.08,0.12", metavar="B,B,...")
+    program.add_output(options)
     return options
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(run(parser().parse_args()))
-    except (rdeic.RdeicError, OSError) as error:
-        sys.exit(f"bars: {error}")
+    program.leave(lambda: run(parser().parse_args()), OSError)

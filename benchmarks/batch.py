@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import program
 from PIL import Image
 
 import rdeic
@@ -129,15 +130,13 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("folder", type=Path, metavar="FOLDER")
     options.add_argument("--pictures", type=int, default=12)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--before", metavar="SRC", help="folder with another version's package rdeic")
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    program.add_output(options)
     return options
 
 
@@ -154,22 +153,12 @@ def run(options: argparse.Namespace) -> None:
         )
         for row in rows
     ]
-    remarks = [
-        f"`{report.command()}`",
-        report.machine(),
+    remarks = program.remarks(
         f"{options.pictures} pictures; load average before: {load:.1f}",
-    ]
-    print(
-        report.markdown(("direction", "way", "time", "pictures a second", "ratio"), lines),
-        *remarks,
-        sep="\n\n",
     )
-    if options.output:
-        report.write_csv(options.output, Row._fields, rows, remarks)
+    header = ("direction", "way", "time", "pictures a second", "ratio")
+    program.tell(report.markdown(header, lines), remarks, options.output, Row._fields, rows)
 
 
 if __name__ == "__main__":
-    try:
-        run(parser().parse_args())
-    except rdeic.RdeicError as error:
-        sys.exit(f"batch: {error}")
+    program.leave(lambda: run(parser().parse_args()))

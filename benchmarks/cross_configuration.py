@@ -24,10 +24,11 @@ import tempfile
 from pathlib import Path
 
 import cross_worker
+import program
 from cross_worker import Configuration, Task
 
 import rdeic
-from rdeic import RdeicError
+from rdeic import ConfigError
 from rdeic.checkpoints import registry
 from rdeic.pictures import images
 
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> bool:
 
     paths = sorted(path for path in options.pictures.rglob("*") if path.suffix.lower() in images.SUFFIXES)
     if not paths:
-        sys.exit(f"cross_configuration: {options.pictures}: no pictures there")
+        raise ConfigError(f"{options.pictures}: no pictures there")
     configurations = chosen(options)
     with tempfile.TemporaryDirectory() as folder:
         qualities = tuple(round(float(quality) * 2.55) for quality in options.qualities.split(","))
@@ -121,32 +122,28 @@ def run(options: argparse.Namespace) -> bool:
         f"{kind} coding networks: {wrong} of {total * len(found) ** 2} decoded to other symbols than were coded, or "
         "were refused"
     )
-    remarks = [f"`{report.command()}`", report.machine(), counts]
-    print(report.markdown(header, rows), *remarks, sep="\n\n")
-    if options.output:
-        report.write_csv(options.output, header, rows, remarks)
+    remarks = program.remarks(counts)
+    program.tell(report.markdown(header, rows), remarks, options.output, header, rows)
     return wrong == 0
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("pictures", type=Path, metavar="PICTURES", help="a folder")
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--qualities", default="10,50,90", metavar="Q,Q,...", help="0 to 100")
     options.add_argument("--first", type=int, metavar="N", help="pictures; default: all")
     options.add_argument("--other", nargs=2, action="append", default=[], metavar=("NAME", "PYTHON"))
     options.add_argument("--float", action="store_true", help="the floating-point networks; must fail")
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    program.add_output(options)
     return options
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """-> exit status: 1 if the networks agreed where they must not, or did not where they must."""
     arguments = parser().parse_args()
-    try:
-        agreed = run(arguments)
-    except (RdeicError, subprocess.CalledProcessError) as error:
-        sys.exit(f"cross_configuration: {error}")
-    if agreed == arguments.float:
-        sys.exit(1)
+    return int(run(arguments) == arguments.float)
+
+
+if __name__ == "__main__":
+    program.leave(main, subprocess.CalledProcessError)

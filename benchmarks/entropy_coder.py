@@ -9,7 +9,6 @@ to the baseline. Exits 1 if decoding falls below the 5 million symbols per secon
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import constriction
 import numpy as np
+import program
 from numpy.typing import NDArray
 
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
@@ -90,8 +90,6 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("count", type=int, nargs="?", default=1_000_000, help="symbols")
     main(options.parse_args().count)

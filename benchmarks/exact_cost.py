@@ -18,13 +18,13 @@ Then CPU seconds of one picture: E and g_a; coding y with either set of networks
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import program
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -187,9 +187,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("pictures", type=Path, metavar="PICTURES")
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--qualities", default="0,50,100", help="0..100, separated by commas")
@@ -200,7 +198,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
-        run(parser().parse_args())
-    except rdeic.RdeicError as error:
-        sys.exit(f"exact_cost: {error}")
+    program.leave(lambda: run(parser().parse_args()))

@@ -23,10 +23,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import program
 import torch
 from full_size_parts import PARTS, WAYS, Meter, Row, Size, Subject, measure, profile
 
@@ -116,17 +116,13 @@ def run(options: argparse.Namespace) -> list[Row]:
                 profiles.append(f"{size.width}x{size.height} {profile(model, subject, device)}")
         print(f"{size.width}x{size.height}\n\n{table(found)}\n", flush=True)
         rows += found
-    remarks = [
-        f"`{report.command()}`",
-        report.machine(),
+    remarks = program.remarks(
         f"{device}, {precision}, E {options.encoder_precision}, runs: {options.runs}",
         f"the loaded weights: {weight_bytes(model) / 2**30:.2f} GiB",
-    ]
-    print(table([loading]), *remarks, sep="\n\n")
+    )
     if options.profile:
         options.profile.write_text("\n".join(profiles), encoding="utf-8")
-    if options.output:
-        report.write_csv(options.output, Row._fields, rows, remarks)
+    program.tell(table([loading]), remarks, options.output, Row._fields, rows)
     return rows
 
 
@@ -142,19 +138,8 @@ def sizes(text: str) -> list[Size]:
     return [Size(*map(int, one.split("x"))) for one in text.split(",")]
 
 
-def choice(known: Sequence[str]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        if unknown := [name for name in text.split(",") if name not in known]:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(known)}")
-        return text.split(",")
-
-    return names
-
-
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument(
         "model", metavar="MODEL", nargs="?", help="an installed model's name, or a model folder"
     )
@@ -163,19 +148,16 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--precision", choices=PRECISIONS, help="default: as `rdeic` would choose")
     options.add_argument("--encoder-precision", choices=PRECISIONS, default="fp32")
     options.add_argument("--sizes", type=sizes, default=sizes(SIZES), metavar="WxH,...")
-    options.add_argument("--parts", type=choice(list(PARTS)), default=list(PARTS), metavar="PART,...")
+    options.add_argument("--parts", type=program.among(list(PARTS)), default=list(PARTS), metavar="PART,...")
     options.add_argument(
-        "--ways", type=choice(WAYS), default=["library", "eager", "graphs"], metavar="WAY,..."
+        "--ways", type=program.among(WAYS), default=["library", "eager", "graphs"], metavar="WAY,..."
     )
     options.add_argument("--runs", type=int, default=1)
     options.add_argument("--threads", type=int, help="default: torch's own choice")
     options.add_argument("--profile", type=Path, metavar="FILE", help="kernels of the networks, by time")
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    program.add_output(options)
     return options
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except rdeic.RdeicError as error:
-        sys.exit(f"full_size: {error}")
+    program.leave(main)

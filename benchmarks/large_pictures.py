@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import program
 from PIL import Image
 
-import rdeic
 from rdeic.checkpoints import registry
 from rdeic.codec import limits
 from rdeic.container.stored_size import Size
@@ -147,15 +147,11 @@ def run(options: argparse.Namespace) -> None:
         print(table(found[-2:]), flush=True)
     load = f"load average before: {os.getloadavg()[0]:.1f}"
     remarks = [f"`{report.command()}`", report.host(), f"threads: {options.threads or 'all'}; {load}"]
-    print("", table(found), *remarks, sep="\n\n")
-    if options.output:
-        report.write_csv(options.output, Row._fields, found, remarks)
+    program.tell(f"\n\n{table(found)}", remarks, options.output, Row._fields, found)
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("photograph", type=Path, nargs="?", default=EXAMPLE, metavar="PHOTOGRAPH")
     options.add_argument(
         "--sizes", type=lambda text: [float(one) for one in text.split(",")], default=[1, 4, 12, 50, 100]
@@ -163,12 +159,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--threads", type=int, help="default: torch's own choice")
     options.add_argument("--max-memory", metavar="SIZE")
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    program.add_output(options)
     return options
 
 
 if __name__ == "__main__":
-    try:
-        run(parser().parse_args())
-    except rdeic.RdeicError as error:
-        sys.exit(f"large_pictures: {error}")
+    program.leave(lambda: run(parser().parse_args()))

@@ -8,12 +8,12 @@ means, with how far the default's pictures of the default's files are from float
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
+import program
 
 import rdeic
 from rdeic.evaluation import metrics, report
@@ -63,9 +63,7 @@ def row(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="mini", metavar="NAME|DIR")
     parser.add_argument("--qualities", default="0,50,100")

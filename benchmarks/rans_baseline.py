@@ -12,7 +12,6 @@ probabilities. Times are the fastest of the runs.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib.util
 import sys
@@ -22,6 +21,7 @@ from importlib.machinery import PathFinder
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import program
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -201,18 +201,11 @@ def run(width: int, height: int, runs: int) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--size", type=_size, default="768x512", metavar="WxH")
+    options = program.parser(__doc__)
+    options.add_argument("--size", type=program.size, default="768x512", metavar="WxH")
     options.add_argument("--runs", type=int, default=5)
     chosen = options.parse_args()
     run(*chosen.size, chosen.runs)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, height = map(int, text.split("x"))
-    return width, height
 
 
 if __name__ == "__main__":

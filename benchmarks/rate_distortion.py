@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+import program
 
 import rdeic
 from rdeic.evaluation import metrics, report
@@ -228,53 +229,36 @@ def run(arguments: argparse.Namespace) -> None:
             rows += measure(bench, path)
             print(f"{done}/{len(paths)} {path.name}", file=sys.stderr)
     averages = means(rows)
-    remarks = [f"`{report.command()}`", report.machine(), *findings(rows, goals), *missing]
-    print(table(averages), *remarks, sep="\n\n")
-    if arguments.output:
-        cells = [[cell(value) for value in one] for one in [*rows, *averages]]
-        report.write_csv(arguments.output, Row._fields, cells, remarks)
-
-
-def numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",") if part]
-
-
-def among(choices: Sequence[str]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        found = [part for part in text.split(",") if part]
-        if unknown := set(found) - set(choices):
-            raise argparse.ArgumentTypeError(
-                f"{', '.join(sorted(unknown))}: choose from {', '.join(choices)}"
-            )
-        return found
-
-    return names
+    remarks = program.remarks(*findings(rows, goals), *missing)
+    cells = [[cell(value) for value in one] for one in [*rows, *averages]]
+    program.tell(table(averages), remarks, arguments.output, Row._fields, cells)
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("dataset", type=Path, metavar="DATASET_DIR")
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--device")
     options.add_argument("--encoder-precision", default="fp32", metavar="fp32|bf16|fp16")
-    options.add_argument("--qualities", type=numbers, default="0,25,50,75,100", metavar="Q,Q,...")
-    options.add_argument("--bpps", type=numbers, default="", metavar="B,B,...", help="wanted bits per pixel")
-    options.add_argument("--byte-limits", type=numbers, default="", metavar="N,N,...")
+    options.add_argument("--qualities", type=program.numbers, default="0,25,50,75,100", metavar="Q,Q,...")
     options.add_argument(
-        "--baselines", type=among(CODECS), default="", metavar="CODEC,...", help=", ".join(CODECS)
+        "--bpps", type=program.numbers, default="", metavar="B,B,...", help="wanted bits per pixel"
+    )
+    options.add_argument("--byte-limits", type=program.numbers, default="", metavar="N,N,...")
+    options.add_argument(
+        "--baselines", type=program.among(CODECS), default="", metavar="CODEC,...", help=", ".join(CODECS)
     )
     options.add_argument(
-        "--metrics", type=among(METRICS), default=",".join(METRICS), metavar="NAME,...", help="default: all"
+        "--metrics",
+        type=program.among(METRICS),
+        default=",".join(METRICS),
+        metavar="NAME,...",
+        help="default: all",
     )
     options.add_argument("--perceptual", metavar="FILE", help='SqueezeNet 1.0 safetensors, or "lpips"')
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    program.add_output(options)
     return options
 
 
 if __name__ == "__main__":
-    try:
-        run(parser().parse_args())
-    except rdeic.RdeicError as error:
-        sys.exit(f"rate_distortion: {error}")
+    program.leave(lambda: run(parser().parse_args()))

@@ -8,11 +8,11 @@ actors takes.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 from pathlib import Path
 
+import program
 import ray
 
 from rdeic.ray import folders
@@ -34,9 +34,7 @@ def seconds(picture: Path, count: int, actors: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--pictures", type=int, default=64)
     arguments = parser.parse_args()

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import program
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -222,20 +223,15 @@ def run(options: argparse.Namespace) -> None:
         picture = enlarged(images.read(path), options.enlarge)
         rows += measure(codec, metrics, picture, path.name, options)
         print(f"{done}/{len(paths)} {path.name}", file=sys.stderr)
-    remarks = [f"`{report.command()}`", report.machine()]
+    remarks = program.remarks()
     pairs: list[Crossing] = []
+    tables = []
     for metric in METRICS:
         found = curves(rows, metric)
         pairs += crossings(found, metric)
-        print(table(found, metric), end="\n\n")
+        tables.append(table(found, metric))
     remarks += [*map(str, pairs), *reaches(rows), rule(rows, pairs, codec.config)]
-    print(*remarks, sep="\n\n")
-    if options.output:
-        report.write_csv(options.output, Row._fields, rows, remarks)
-
-
-def numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",") if part]
+    program.tell("\n\n".join(tables), remarks, options.output, Row._fields, rows)
 
 
 def whole_numbers(text: str) -> list[int]:
@@ -243,24 +239,19 @@ def whole_numbers(text: str) -> list[int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("dataset", type=Path, metavar="DATASET_DIR")
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--device")
     options.add_argument("--factors", type=whole_numbers, default="1,2,3,4,6,8", metavar="F,F,...")
-    options.add_argument("--qualities", type=numbers, default="0,10,30,60,100", metavar="Q,Q,...")
+    options.add_argument("--qualities", type=program.numbers, default="0,10,30,60,100", metavar="Q,Q,...")
     options.add_argument("--pictures", type=int, metavar="N", help="that many, evenly spread; default: all")
     options.add_argument("--enlarge", type=int, default=1, metavar="K")
     options.add_argument("--perceptual", metavar="FILE", help="SqueezeNet 1.0 safetensors")
     options.add_argument("--threads", type=int)
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    program.add_output(options)
     return options
 
 
 if __name__ == "__main__":
-    try:
-        run(parser().parse_args())
-    except rdeic.RdeicError as error:
-        sys.exit(f"scaling: {error}")
+    program.leave(lambda: run(parser().parse_args()))

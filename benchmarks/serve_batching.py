@@ -8,10 +8,10 @@ ratio is that to one picture at a time, in the same run.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
+import program
 import torch
 from PIL import Image
 
@@ -33,9 +33,7 @@ def seconds(model: object, features: CompressedFeatures, batch: int, seed: int) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--sizes", default="256x256,768x512")

@@ -11,7 +11,6 @@ more than 10%.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import socket
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+import program
 from serve_load import memory, server
 
 import rdeic
@@ -192,9 +192,7 @@ def open_files(process: int) -> set[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser(__doc__)
     parser.add_argument("--requests", type=int, default=10_000, help="made by hand")
     parser.add_argument("--examples", type=int, default=150, help="of schemathesis for each path and method")
     parser.add_argument("--serve", default="", help="options of rdeic serve, such as '--model DIR'")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec
 
 import numpy as np
+import program
 import torch
 
 import rdeic
@@ -181,31 +182,22 @@ def run(options: argparse.Namespace) -> None:
     rows = program_rows(options.model, picture, options.runs)
     rows += cold_rows(options.model, options.picture, options.runs)
     height, width, _ = picture.shape
-    remarks = [
-        f"`{report.command()}`",
-        report.machine(),
+    remarks = program.remarks(
         f"{width}x{height} pixels, {options.runs} runs each; load average before: {os.getloadavg()[0]:.1f}",
         differences(options.model, picture),
-    ]
-    print(table(rows), *remarks, sep="\n\n")
-    if options.output:
-        report.write_csv(options.output, Row._fields, rows, remarks)
+    )
+    program.tell(table(rows), remarks, options.output, Row._fields, rows)
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("picture", type=Path, nargs="?", default=EXAMPLE, metavar="PICTURE")
     options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--runs", type=int, default=5)
     options.add_argument("--threads", type=int, help="default: torch's own choice")
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+    program.add_output(options)
     return options
 
 
 if __name__ == "__main__":
-    try:
-        run(parser().parse_args())
-    except (rdeic.RdeicError, subprocess.CalledProcessError) as error:
-        sys.exit(f"speed: {error}")
+    program.leave(lambda: run(parser().parse_args()), subprocess.CalledProcessError)

@@ -11,12 +11,12 @@ holds no scores.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+import program
 import torch
-from operation_counts import CHANNELS_LAST, FusedAttention, Tally
+from tally import CHANNELS_LAST, FusedAttention, Tally
 from torch import Tensor
 
 from rdeic.config import PRESETS, ModelConfig
@@ -106,19 +106,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("--model", choices=PRESETS, default="sd21")
-    options.add_argument("--sizes", type=_sizes, default=_sizes("1920x1080"), metavar="WxH,...")
+    options.add_argument("--sizes", type=program.sizes, default=program.sizes("1920x1080"), metavar="WxH,...")
     options.add_argument("--precision", choices=PRECISIONS, default="bf16")
     return options
 
 
-def _sizes(text: str) -> list[tuple[int, int]]:
-    sizes = [tuple(map(int, one.split("x"))) for one in text.split(",")]
-    return [(width, height) for width, height in sizes]
-
-
 if __name__ == "__main__":
-    sys.exit(run(parser().parse_args()))
+    program.leave(lambda: run(parser().parse_args()))
