@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +13,18 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rdeic.checkpoints.checkpoints import save_model
-from rdeic.config import (
-    AutoencoderConfig,
-    CompressionConfig,
-    ControlConfig,
-    DiffusionConfig,
-    ModelConfig,
-    UNetConfig,
-)
+from rdeic.config import MINI, AutoencoderConfig, ControlConfig
 from rdeic.model.model import Rdeic
 from rdeic.training.perceptual import SqueezeNetDistance
 
-TINY = ModelConfig(
+TINY = replace(
+    MINI,
     name="tiny",
     autoencoder=AutoencoderConfig(
-        widths=(8, 16, 16),
-        blocks_per_level=1,
-        latent_channels=4,
-        patch=2,
-        mid_attention=False,
-        subpixel=True,
-        latent_scale=1.0,
+        (8, 16, 16), 1, 4, patch=2, mid_attention=False, subpixel=True, latent_scale=1.0
     ),
-    compression=CompressionConfig(
+    compression=replace(
+        MINI.compression,
         width=16,
         y_channels=16,
         slices=(4, 12),
@@ -43,16 +33,8 @@ TINY = ModelConfig(
         codebook_size=16,
         quality_levels=3,
     ),
-    unet=UNetConfig(
-        widths=(16, 32),
-        blocks_per_level=1,
-        attention_levels=(1,),
-        head_channels=16,
-        context_channels=0,
-        patch=2,
-    ),
+    unet=replace(MINI.unet, widths=(16, 32), attention_levels=(1,), head_channels=16),
     control=ControlConfig(ratio=0.5, head_channels=8),
-    diffusion=DiffusionConfig(),
 )
 PICTURES = 6
 
