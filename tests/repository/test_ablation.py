@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import rdeic
 from rdeic.errors import ConfigError
@@ -20,8 +20,8 @@ from rdeic.evaluation.analyses.ablation import FIGURES
 from rdeic.pictures import images
 from rdeic.training import config as settings
 from rdeic.training import metrics
-from rdeic.training.perceptual import SqueezeNetDistance
 from support.tiny import TINY, save_random_model
+from support.training_runs import save_distance
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -51,8 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index in range(count):
             small = Image.fromarray(rng.integers(0, 255, (9, 12, 3), np.uint8))
             small.resize((272, 208), Image.Resampling.BICUBIC).save(top / name / f"{index}.png")
-    torch.manual_seed(0)
-    save_file(SqueezeNetDistance().state_dict(), top / "squeezenet.safetensors")
+    save_distance(top)
     save_random_model(TINY, top / "start", seed=1)
     return top
 

@@ -22,10 +22,12 @@ from rdeic.errors import CheckpointError
 from rdeic.model.model import Rdeic
 from rdeic.training import checkpoint, loop
 from rdeic.training.sources import find, split
-from support.denoising import CONFIG, Denoising, data, folder, run
+from support.denoising import CONFIG, Denoising, data, run
+from support.image_sets import folder
 
 __all__ = ["data", "folder"]  # fixtures
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+PRIOR = ["--only", "train", "--train", "prior", SCRIPTS.parent / "configs" / "mini-gpu" / "prior.toml", "1"]
 pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorboard's dependencies
 
 
@@ -89,23 +91,21 @@ def test_files_that_another_device_reads_otherwise_are_named(tmp_path: Path) -> 
     assert "wrong: noise at quality 50, cpu -> cpu: " in summary and "1 files, 1 wrong" in summary
 
 
+def join(top: Path) -> None:
+    """What came out of `agenda`, in the folder `back`."""
+    wanted = ["--only", "join", "--pieces", str(top / "out"), "--output", str(top / "back")]
+    assert script("gpu_agenda").main(wanted) == 0
+
+
 def test_training_takes_the_time_that_is_left_and_is_delivered(tmp_path: Path) -> None:
-    plan = [
-        "--only",
-        "train",
-        "--train",
-        "prior",
-        SCRIPTS.parent / "configs" / "mini-gpu" / "prior.toml",
-        "1",
-    ]
     tiny, given = script("agenda_tiny"), tmp_path / "given"
     given.mkdir()
     pictures = tiny.make_pictures(given / "pictures")
     save_model(Rdeic(tiny.TINY), given / "start")
     pack = ["--only", "pack", "--data", pictures, "--start", given / "start", "-o", tmp_path / "loads"]
     assert script("gpu_agenda").main(list(map(str, pack))) == 0
-    plan += ["--loads", tmp_path / "loads", "--training-minutes", "0.15", "--finish-seconds", "0"]
-    assert agenda(tmp_path, *plan) == 0
+    more = ["--loads", tmp_path / "loads", "--training-minutes", "0.15", "--finish-seconds", "0"]
+    assert agenda(tmp_path, *PRIOR, *more) == 0
     work = tmp_path / "work" / "prior"
     decided = json.loads((work / "plan.json").read_text())
     (step,) = checkpoint.steps(work)
@@ -115,29 +115,19 @@ def test_training_takes_the_time_that_is_left_and_is_delivered(tmp_path: Path) -
     rates = [float(line.split("  lr ")[1].split()[0]) for line in (first, last)]
     assert rates[1] < 0.2 * max(rates)  # it has fallen, though the steps are far from over
 
-    join = ["--only", "join", "--pieces", str(tmp_path / "out"), "--output", str(tmp_path / "back")]
-    assert script("gpu_agenda").main(join) == 0
+    join(tmp_path)
     assert rdeic.load(tmp_path / "back" / "prior" / "model", "cpu").config.name == "mini"
 
 
 def test_a_call_that_is_over_leaves_a_checkpoint_and_the_next_goes_on(tmp_path: Path) -> None:
-    plan = [
-        "--only",
-        "train",
-        "--train",
-        "prior",
-        SCRIPTS.parent / "configs" / "mini-gpu" / "prior.toml",
-        "1",
-    ]
     more = ["--seconds", "10", "--spare", "3", "--worthwhile", "0", "--training-minutes", "1000"]
     steps = []
     for _ in range(2):
-        assert agenda(tmp_path, *plan, *more) == script("gpu_agenda").MORE_TO_DO
+        assert agenda(tmp_path, *PRIOR, *more) == script("gpu_agenda").MORE_TO_DO
         steps += checkpoint.steps(tmp_path / "work" / "prior")[-1:]
     assert 0 < steps[0] < steps[1]
     assert not (tmp_path / "work" / "prior" / "model").exists()
-    join = ["--only", "join", "--pieces", str(tmp_path / "out"), "--output", str(tmp_path / "back")]
-    assert script("gpu_agenda").main(join) == 0
+    join(tmp_path)
     back, saved = (
         checkpoint.load(checkpoint.path_of(steps[1], tmp_path / place / "prior"))
         for place in ("back", "work")

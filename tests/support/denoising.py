@@ -6,73 +6,38 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rdeic.training import loop
-from rdeic.training.config import LossWeights, TrainConfig
+from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Paced, StageLoss
 from rdeic.training.data import Holding, ImageSet, Sampling, centre_crops
-from rdeic.training.method import MethodConfig
 from rdeic.training.noise import Noise
 from rdeic.training.processes import ALONE
 from rdeic.training.sources import find, split
-from support.training_runs import NO_CRITIC
+from support.image_sets import folder
+from support.training_runs import changed
 
-CONFIG = TrainConfig(
-    name="tiny",
+__all__ = ["folder"]  # a fixture, for `data`
+
+CONFIG = changed(
+    {"kl": 0.0, "lambda_min": 0.0, "lambda_max": 0.0, "latent": 0.0, "z_c": 0.0},
     model="mini",
     steps=6,
-    minutes=0.0,
-    batch=2,
-    accumulate=1,
-    crop=64,
     learning_rate=1e-2,
-    gain_lr_factor=1.0,
     weight_decay=0.01,
     warmup_steps=2,
     final_lr_fraction=0.1,
-    clip_norm=1.0,
-    ema_decay=0.9,
-    precision="fp32",
-    checkpoint_activations=False,
-    compile=False,
     seed=3,
-    threads=0,
     cache_mb=100,
-    images_on="host",
     log_every=2,
     validate_every=3,
     validation_images=2,
     checkpoint_every=2,
     keep_last=2,
-    keep_best="",
-    rounded_rate=False,
-    train_decoder=False,
-    decoder_lr_factor=1.0,
-    features="",
-    perceptual="",
-    loss=LossWeights(
-        kl=0.0,
-        lambda_min=0.0,
-        lambda_max=0.0,
-        balance=0.0,
-        mse=1.0,
-        perceptual=0.0,
-        ms_ssim=0.0,
-        latent=0.0,
-        z_c=0.0,
-        latent_noise=0.0,
-        anchor=0.0,
-        rate_targets=(),
-        rate_speed=0.0,
-    ),
-    critic=NO_CRITIC,
-    method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
 )
 
 
@@ -160,19 +125,6 @@ def run(
 
 def weights(out: Path, name: str = "model") -> dict[str, Tensor]:
     return load_file(out / name / "weights")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve small pictures, one of them smaller than a crop, in two nested folders."""
-    top = tmp_path_factory.mktemp("pictures")
-    (top / "deep").mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(12):
-        size = (90 + index, 100, 3) if index else (40, 50, 3)
-        name = f"{index}.png" if index % 2 else f"deep/{index}.webp"
-        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(top / name, lossless=True)
-    return top
 
 
 @pytest.fixture(scope="module")

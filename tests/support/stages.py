@@ -2,70 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rdeic.config import ModelConfig
 from rdeic.model.model import Rdeic
-from rdeic.training.config import LossWeights, TrainConfig
-from rdeic.training.method import MethodConfig
+from rdeic.training.config import TrainConfig
+from rdeic.training.contract import Stage
 from rdeic.training.noise import Noise
 from support.tiny import TINY
-from support.training_runs import NO_CRITIC
+from support.training_runs import PLAIN
 
 
 def config(train_decoder: bool = False) -> TrainConfig:
-    return TrainConfig(
-        name="tiny",
-        model="tiny",
-        steps=100,
-        minutes=0.0,
-        batch=2,
-        accumulate=1,
-        crop=64,
-        learning_rate=3e-3,
-        gain_lr_factor=1.0,
-        weight_decay=0.1,
-        warmup_steps=0,
-        final_lr_fraction=1.0,
-        clip_norm=1.0,
-        ema_decay=0.9,
-        precision="fp32",
-        checkpoint_activations=False,
-        compile=False,
-        seed=0,
-        threads=0,
-        cache_mb=1,
-        images_on="host",
-        log_every=1,
-        validate_every=1,
-        validation_images=1,
-        checkpoint_every=1,
-        keep_last=1,
-        keep_best="",
-        rounded_rate=False,
-        train_decoder=train_decoder,
-        decoder_lr_factor=1.0,
-        features="",
-        perceptual="",
-        loss=LossWeights(
-            kl=1e-4,
-            lambda_min=0.5,
-            lambda_max=8.0,
-            balance=0.0,
-            mse=1.0,
-            perceptual=0.0,
-            ms_ssim=0.0,
-            latent=1.0,
-            z_c=1.0,
-            latent_noise=0.0,
-            anchor=0.0,
-            rate_targets=(),
-            rate_speed=0.0,
-        ),
-        critic=NO_CRITIC,
-        method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
-    )
+    return dataclasses.replace(PLAIN, train_decoder=train_decoder)
 
 
 def fresh(shape: ModelConfig = TINY) -> Rdeic:
@@ -85,3 +37,41 @@ def pictures(size: int = 64) -> Tensor:
     noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     both = torch.stack([waves, waves.flip(2).sign()])
     return (both * 80 + 128 + 8 * noise).clamp(0, 255).to(torch.uint8)
+
+
+def lively(shape: ModelConfig) -> Rdeic:
+    """A fresh one whose control network counts from the first step on."""
+    model = fresh(shape).train()
+    for connections in (model.control.to_encoder, [model.control.to_middle], model.control.to_decoder):
+        for conv in connections:
+            nn.init.normal_(conv.weight, std=0.1)
+    return model
+
+
+def reached(stage: Stage) -> set[str]:
+    """Parameters of its model that its loss gives a gradient."""
+    stage.model.requires_grad_(False)
+    for parameter in stage.trainable():
+        parameter.requires_grad_(True)
+    for seed in range(3):  # so that every quality's knots are met
+        stage.loss(pictures() / 127.5 - 1, noise(seed)).total.backward()
+    named = stage.model.named_parameters()
+    return {name for name, p in named if p.grad is not None and float(p.grad.abs().max()) > 1e-7}
+
+
+def learnt(stage: Stage, steps: int) -> float:
+    """What is left of the loss of a batch after so many steps on it, as a share of what it was."""
+    parameters = stage.trainable()
+    optimiser = torch.optim.Adam(parameters, lr=3e-3)
+    x, losses = pictures() / 127.5 - 1, []
+    for _ in range(steps):
+        part = stage.loss(x, noise(7))  # the same noise every time
+        loss = part.total
+        if part.features is not None:
+            loss = loss + stage.batch_loss(part.features).total
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        losses.append(loss.item())
+    return losses[-1] / losses[0]

@@ -13,14 +13,13 @@ from rdeic.diffusion.relay import diffuse, predict_z0, relay_noise
 from rdeic.diffusion.sampler import sample
 from rdeic.diffusion.schedule import ddpm_mix, spaced_schedule, spaced_steps
 from rdeic.model.model import Rdeic
-from rdeic.training.config import LossWeights, TrainConfig
+from rdeic.training.config import TrainConfig
 from rdeic.training.contract import StageLoss
-from rdeic.training.method import MethodConfig
 from rdeic.training.noise import Noise
 from rdeic.training.relay_stages import Distortion, FixedStepStage, IndependentStage
 from rdeic.types import Compressed
 from support.golden_set import QUALITY, TOLERANCE, Golden, assert_close, golden, model, pixels
-from support.training_runs import NO_CRITIC
+from support.training_runs import changed
 
 __all__ = ["golden", "model", "pixels"]  # fixtures
 
@@ -137,29 +136,9 @@ LAMBDA = 2.0
 
 
 def train_config(mse: float) -> TrainConfig:
-    weights = LossWeights(
-        kl=0.0,
-        lambda_min=LAMBDA,
-        lambda_max=LAMBDA,
-        balance=0.0,
-        mse=mse,
-        perceptual=0.0,
-        ms_ssim=0.0,
-        latent=1.0,
-        z_c=1.0,
-        latent_noise=0.0,
-        anchor=0.0,
-        rate_targets=(),
-        rate_speed=0.0,
+    return changed(
+        {"kl": 0.0, "lambda_min": LAMBDA, "lambda_max": LAMBDA, "mse": mse}, name="golden", model="golden"
     )
-    return TrainConfig(
-        name="golden", model="golden", steps=1, minutes=0.0, batch=1, crop=64, learning_rate=1e-4, gain_lr_factor=1.0,
-        weight_decay=0.0, warmup_steps=0, final_lr_fraction=1.0, clip_norm=1.0, ema_decay=0.0, precision="fp32",
-        seed=0, threads=0, cache_mb=0, log_every=1, validate_every=1, validation_images=1, checkpoint_every=1,
-        keep_last=1, compile=False, rounded_rate=False, train_decoder=False, perceptual="", loss=weights, accumulate=1,
-        checkpoint_activations=False, images_on="host", keep_best="", method=MethodConfig("relay", 300, 2, 16),
-        decoder_lr_factor=1.0, features="", critic=NO_CRITIC,
-    )  # fmt: skip
 
 
 def compress_in_training(golden: Golden, model: Rdeic, pixels: Tensor) -> Compressed:

@@ -18,9 +18,8 @@ from rdeic.errors import ConfigError, TrainingError
 from rdeic.model.model import Rdeic
 from rdeic.training import config as settings
 from rdeic.training import run
-from rdeic.training.method import MethodConfig
 from support.tiny import TINY
-from support.training_runs import NO_CRITIC, write_config
+from support.training_runs import PLAIN, write_config
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "mini" / "autoencoder.toml"
 
@@ -49,23 +48,9 @@ def config(tmp_path: Path) -> settings.TrainConfig:
         threads=0,
         validation_images=1,
         perceptual="",
-        loss=settings.LossWeights(
-            kl=1e-4,
-            lambda_min=0.1,
-            lambda_max=1.0,
-            balance=0.0,
-            mse=1.0,
-            perceptual=0.0,
-            ms_ssim=0.0,
-            latent=1.0,
-            z_c=1.0,
-            latent_noise=0.0,
-            anchor=0.0,
-            rate_targets=(),
-            rate_speed=0.0,
-        ),
-        critic=NO_CRITIC,
-        method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
+        loss=dataclasses.replace(PLAIN.loss, lambda_min=0.1, lambda_max=1.0),
+        critic=PLAIN.critic,
+        method=PLAIN.method,
     )
 
 

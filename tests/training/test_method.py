@@ -24,7 +24,7 @@ from rdeic.training.config import TrainConfig
 from rdeic.training.method import MethodConfig, reshaped
 from rdeic.training.stages import build_stage, reshape
 from rdeic.types import CompressedFeatures
-from support.stages import config, fresh, noise, pictures
+from support.stages import config, fresh, learnt, lively, noise, pictures, reached
 from support.tiny import TINY, WIDE
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -193,40 +193,17 @@ def test_a_codebook_of_the_same_size_is_kept_and_another_depends_on_the_seed_alo
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_learns_one_batch_by_heart(name: str) -> None:
-    model = fresh().train()
     kind, chosen = variant(name)
-    stage = build_stage(kind, model, chosen)
-    parameters = stage.trainable()
-    optimiser = torch.optim.Adam(parameters, lr=3e-3)
-    x, losses = pictures() / 127.5 - 1, []
-    for _ in range(40):
-        loss = stage.loss(x, noise(7)).total  # the same noise every time
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.6 * losses[0]
+    assert learnt(build_stage(kind, fresh().train(), chosen), 40) < 0.6
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_gradients_reach_what_a_variant_trains_and_nothing_else(name: str) -> None:
-    model = fresh(WIDE).train()
-    for connections in (model.control.to_encoder, [model.control.to_middle], model.control.to_decoder):
-        for conv in connections:
-            nn.init.normal_(conv.weight, std=0.1)
+    model = lively(WIDE)
     kind, chosen = variant(name)
-    stage = build_stage(kind, model, chosen)
-    model.requires_grad_(False)
-    for parameter in stage.trainable():
-        parameter.requires_grad_(True)
-    for seed in range(3):  # so that every quality's knots are met
-        stage.loss(pictures() / 127.5 - 1, noise(seed)).total.backward()
-    reached = {
-        n for n, p in model.named_parameters() if p.grad is not None and float(p.grad.abs().max()) > 1e-7
-    }
     own = ("compression.",) if chosen.method.framework == "none" else ("compression.", "control.")
-    assert reached == {n for n, _ in model.named_parameters() if n.startswith(own)}
+    found = reached(build_stage(kind, model, chosen))
+    assert found == {n for n, _ in model.named_parameters() if n.startswith(own)}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
 from rdeic.errors import ConfigError, TrainingError
 from rdeic.training.latent_stages import AutoencoderStage, whiten_latents
@@ -15,7 +14,7 @@ from rdeic.training.relay_stages import Distortion, IndependentStage
 from rdeic.training.stages import build_stage
 from rdeic.training.trainer import Trainer, to_signed
 from rdeic.types import Compressed, CompressedFeatures
-from support.stages import config, fresh, noise, pictures
+from support.stages import config, fresh, learnt, lively, noise, pictures, reached
 from support.tiny import WIDE
 
 STAGES = ("autoencoder", "prior", "independent", "fixed-step")
@@ -81,39 +80,14 @@ def test_a_stage_trains_its_own_parameters_and_no_others(case: str) -> None:
 @pytest.mark.parametrize("case", TRAINED)
 def test_every_trained_parameter_gets_a_gradient(case: str) -> None:
     """Weight decay and revival also move parameters, so look at the gradients themselves."""
-    model = fresh(WIDE).train()
-    for connections in (model.control.to_encoder, [model.control.to_middle], model.control.to_decoder):
-        for conv in connections:
-            nn.init.normal_(conv.weight, std=0.1)
-    stage = build_stage(case.split(" ")[0], model, config("decoder" in case))
-    model.requires_grad_(False)
-    for parameter in stage.trainable():
-        parameter.requires_grad_(True)
-    for seed in range(3):  # so that every quality's knots are met
-        stage.loss(pictures() / 127.5 - 1, noise(seed)).total.backward()
-    gradients = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
-    idle = [n for n, grad in gradients.items() if grad is None or float(grad.abs().max()) < 1e-7]
-    assert idle == []
+    stage = build_stage(case.split(" ")[0], lively(WIDE), config("decoder" in case))
+    own = {id(parameter) for parameter in stage.trainable()}
+    assert reached(stage) == {name for name, p in stage.model.named_parameters() if id(p) in own}
 
 
 @pytest.mark.parametrize(("name", "fraction"), list(zip(STAGES, (0.4, 0.4, 0.5, 0.6), strict=True)))
 def test_a_stage_learns_one_batch_by_heart(name: str, fraction: float) -> None:
-    model = fresh().train()
-    stage = build_stage(name, model, config())
-    parameters = stage.trainable()
-    optimiser = torch.optim.Adam(parameters, lr=3e-3)
-    x, losses = pictures() / 127.5 - 1, []
-    for _ in range(25):
-        part = stage.loss(x, noise(7))  # the same noise every time
-        loss = part.total
-        if part.features is not None:
-            loss = loss + stage.batch_loss(part.features).total
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < fraction * losses[0]
+    assert learnt(build_stage(name, fresh().train(), config()), 25) < fraction
 
 
 @pytest.mark.parametrize("name", STAGES)

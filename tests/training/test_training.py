@@ -18,7 +18,8 @@ from rdeic.training import checkpoint, loop, memory
 from rdeic.training.contract import StageLoss
 from rdeic.training.noise import Noise
 from rdeic.training.trainer import Trainer, learning_rate
-from support.denoising import CONFIG, Denoising, data, folder, run, weights
+from support.denoising import CONFIG, Denoising, data, run, weights
+from support.image_sets import folder
 
 __all__ = ["data", "folder"]  # fixtures
 

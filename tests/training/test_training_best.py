@@ -14,7 +14,8 @@ from rdeic.errors import ConfigError
 from rdeic.training import loop
 from rdeic.training.noise import Noise
 from rdeic.training.selection import badness
-from support.denoising import CONFIG, Denoising, data, folder, run, weights
+from support.denoising import CONFIG, Denoising, data, run, weights
+from support.image_sets import folder
 
 __all__ = ["data", "folder"]  # fixtures
 

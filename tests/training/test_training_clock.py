@@ -12,7 +12,8 @@ from rdeic.training import checkpoint, clock, loop
 from rdeic.training.clock import Clock
 from rdeic.training.processes import ALONE
 from rdeic.training.trainer import Trainer
-from support.denoising import CONFIG, Denoising, data, folder, run, weights
+from support.denoising import CONFIG, Denoising, data, run, weights
+from support.image_sets import folder
 
 __all__ = ["data", "folder"]  # fixtures
 

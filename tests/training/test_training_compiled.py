@@ -17,7 +17,8 @@ from rdeic.training import checkpoint, compiled, loop, perceptual
 from rdeic.training import config as settings
 from rdeic.training.stages import build_stage
 from rdeic.training.trainer import Trainer
-from support.denoising import CONFIG, Denoising, data, folder, run, weights
+from support.denoising import CONFIG, Denoising, data, run, weights
+from support.image_sets import folder
 from support.tiny import TINY
 
 __all__ = ["data", "folder"]  # fixtures

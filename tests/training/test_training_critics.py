@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rdeic.errors import ConfigError, TrainingError
@@ -18,6 +17,7 @@ from rdeic.training.stages import build_stage
 from rdeic.training.trainer import Trainer, to_signed
 from support.stages import config, fresh, noise, pictures
 from support.tiny import TINY
+from support.training_runs import save_distance
 
 BOTH = CriticConfig(pixel=0.1, feature=0.1, width=8, learning_rate=1e-3, start=0, ramp=0)
 
@@ -25,10 +25,7 @@ BOTH = CriticConfig(pixel=0.1, feature=0.1, width=8, learning_rate=1e-3, start=0
 @pytest.fixture(scope="module")
 def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A perceptual network of random weights."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("perceptual") / "squeezenet.safetensors"
-    save_file(perceptual.SqueezeNetDistance().state_dict(), path)
-    return str(path)
+    return str(save_distance(tmp_path_factory.mktemp("perceptual")))
 
 
 def judged(squeezenet: str, critic: CriticConfig = BOTH, perceptual_weight: float = 0.1) -> TrainConfig:

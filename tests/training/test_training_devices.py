@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from rdeic.model.model import Rdeic
-from rdeic.training import perceptual
 from rdeic.training.config import CriticConfig, TrainConfig
 from rdeic.training.contract import Stage, StageLoss
 from rdeic.training.noise import Noise
@@ -20,6 +18,7 @@ from rdeic.training.trainer import Trainer, to_signed
 from support.second_device import CPU, DEVICE, Generator, second_device
 from support.stages import config, pictures
 from support.tiny import TINY
+from support.training_runs import save_distance
 
 # Stage and framework; the two that the relay alone has, once.
 CASES = (
@@ -37,10 +36,7 @@ SIDE = 192  # pixels: MS-SSIM needs more than 160
 
 @pytest.fixture(scope="module")
 def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "squeezenet.safetensors"
-    save_file(perceptual.SqueezeNetDistance().state_dict(), path)
-    return path
+    return save_distance(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(autouse=True)

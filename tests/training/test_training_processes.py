@@ -20,25 +20,27 @@ from safetensors.torch import load_file
 from rdeic.checkpoints.checkpoints import save_model
 from rdeic.model.model import Rdeic
 from rdeic.training import run
-from rdeic.training.config import LossWeights, TrainConfig
-from rdeic.training.method import MethodConfig
+from rdeic.training.config import TrainConfig
 from support.tiny import TINY
-from support.training_runs import NO_CRITIC, write_config
+from support.training_runs import changed, write_config
 
-CONFIG = TrainConfig(
-    name="tiny", model="", steps=20, minutes=0.0, batch=8, accumulate=1, crop=64, learning_rate=1e-3,
-    gain_lr_factor=1.0, weight_decay=0.01,
-    warmup_steps=4, final_lr_fraction=0.1, clip_norm=1.0, ema_decay=0.9, precision="fp32",
-    checkpoint_activations=False, compile=False, seed=3, threads=1, cache_mb=100, images_on="host", log_every=1,
-    validate_every=10, validation_images=3, checkpoint_every=10, keep_last=2, keep_best="", rounded_rate=False,
-    train_decoder=False, decoder_lr_factor=1.0, features="", perceptual="",
-    loss=LossWeights(
-        kl=1e-4, lambda_min=0.5, lambda_max=8.0, balance=0.0, mse=1.0, perceptual=0.0, ms_ssim=0.0, latent=1.0, z_c=1.0,
-        latent_noise=0.0, anchor=0.0, rate_targets=(), rate_speed=0.0,
-    ),
-    critic=NO_CRITIC,
-    method=MethodConfig(framework="relay", relay_start=300, steps=2, codebook=16),
-)  # fmt: skip
+CONFIG = changed(
+    {},
+    model="",
+    steps=20,
+    batch=8,
+    learning_rate=1e-3,
+    weight_decay=0.01,
+    warmup_steps=4,
+    final_lr_fraction=0.1,
+    seed=3,
+    threads=1,
+    cache_mb=100,
+    validate_every=10,
+    validation_images=3,
+    checkpoint_every=10,
+    keep_last=2,
+)
 LINE = re.compile(r"step +(\d+)/\d+  loss (\S+)")
 
 

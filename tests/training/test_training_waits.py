@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rdeic.model.model import Rdeic
 from rdeic.training import config as settings
-from rdeic.training import perceptual
 from rdeic.training.crops import Crop
 from rdeic.training.flat import FlatPictures, OnDevice
 from rdeic.training.stages import build_stage
 from rdeic.training.trainer import Trainer
 from support.tiny import TINY
+from support.training_runs import save_distance
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "mini-gpu"
 
@@ -52,10 +51,7 @@ class Questions(TorchDispatchMode):
 
 @pytest.fixture(scope="module")
 def distance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("distance") / "squeezenet.safetensors"
-    save_file(perceptual.SqueezeNetDistance().state_dict(), path)
-    return path
+    return save_distance(tmp_path_factory.mktemp("distance"))
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "prior", "independent", "fixed-step"])
