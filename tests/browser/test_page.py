@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 import rdeic
 from browser.conftest import PATIENCE, opened
 from rdeic.codec import codec
 from rdeic.pictures import images
 from support import serving
+from support.page import at, choose, finished, png
 
-expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="session")
-def png(photo: images.Picture) -> bytes:
-    return images.encode(photo, "png")
-
-
-@pytest.fixture
-def phone(browser: Browser, address: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    yield from opened(context, address)
-    context.close()
-
-
-def choose(page: Page, content: bytes, name: str = "photo one.png") -> None:
-    page.set_input_files("#file", files=[{"name": name, "mimeType": "image/png", "buffer": content}])
-
-
-def finished(page: Page) -> int:
-    """Waits until the picture is restored => bytes of the file."""
-    expect(page.locator("#result")).to_be_visible()
-    expect(page.locator("#frame:not(.stale)")).to_be_visible()
-    expect(page.locator("#work")).to_be_hidden()
-    return int(page.locator("#bytes").inner_text().replace(",", ""))
+__all__ = ["png"]  # a fixture
 
 
 def saved(page: Page, button: str) -> bytes:
@@ -74,10 +50,6 @@ def hand_over(page: Page, content: bytes, event: str) -> None:
         document.body.dispatchEvent(made);
     }"""
     page.evaluate(script, [base64.b64encode(content).decode(), event])
-
-
-def at(slider: Locator) -> int:
-    return int(slider.get_attribute("aria-valuenow") or "-1")
 
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
@@ -275,44 +247,3 @@ def test_the_shipped_model_brings_12_megapixels_to_an_end(
     with serving.program("--device", "cpu", "--seconds", str(PATIENCE // 1000)) as (_, port):
         for page in opened(context, f"http://127.0.0.1:{port}/"):
             restores_12_megapixels(page, photo)
-
-
-def test_a_phone_shows_all_of_it(phone: Page, png: bytes) -> None:
-    choose(phone, png)
-    finished(phone)
-    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    box = phone.locator("#frame").bounding_box()
-    assert box is not None
-    phone.touchscreen.tap(box["x"] + box["width"] * 0.8, box["y"] + box["height"] / 2)
-    assert at(phone.locator("#divider")) == pytest.approx(80, abs=2)
-    heights = phone.locator("button:visible, a.button:visible").evaluate_all(
-        "all => all.map(one => one.getBoundingClientRect().height)"
-    )
-    assert min(heights) >= 40  # for a thumb
-
-
-def test_everything_has_a_name_for_those_who_do_not_see_it(page: Page, png: bytes) -> None:
-    choose(page, png)
-    finished(page)
-    nameless = page.locator("button:visible, a:visible, input:not([hidden]), [role=slider]").evaluate_all(
-        """all => all.filter(one => !(one.textContent.trim() || one.getAttribute("aria-label")
-                                      || one.labels?.length)).map(one => one.outerHTML)"""
-    )
-    assert nameless == []
-    expect(page.get_by_role("status")).to_have_text(
-        f"Done: {page.locator('#bytes').inner_text()} bytes, {page.locator('#bpp').inner_text()}."
-    )
-    expect(page.locator("#left")).to_have_attribute("alt", "Original: photo one.png")
-    assert (page.locator("#right").get_attribute("alt") or "").startswith("rdeic: ")
-
-
-def test_dark_and_still_are_respected(browser: Browser, address: str) -> None:
-    colours = set()
-    for scheme in ("light", "dark"):
-        context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")
-        for page in opened(context, address):
-            colours.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-            moving = page.evaluate("getComputedStyle(document.querySelector('#example')).transitionDuration")
-            assert moving == "0s"
-        context.close()
-    assert len(colours) == 2

@@ -14,8 +14,11 @@ from rdeic.model.latent_codec import decode_y, encode_symbols, encode_y, symbols
 from rdeic.nn.exact import exact_copy
 from rdeic.nn.graphs import GraphCache, Runner
 from rdeic.nn.transfer import to_host
+from support.exact_networks import entropy, exact
 from support.graphs import Recorder
 from support.tiny import TINY, likely_y, lively_entropy_model
+
+__all__ = ["entropy", "exact"]  # fixtures
 
 PASSES = 2 * len(TINY.compression.slices)
 
@@ -24,16 +27,6 @@ def picture(exact: EntropyModel, seed: int) -> Tensor:
     """The hyper feature (1, 2M, 8, 12) of one."""
     indices = torch.randint(0, 16, (1, 2, 3), generator=torch.Generator().manual_seed(seed))
     return exact.hyper(exact.codebook.lookup(indices), torch.tensor([0.6], dtype=torch.float64))
-
-
-@pytest.fixture(scope="module")
-def entropy() -> EntropyModel:
-    return lively_entropy_model(0)
-
-
-@pytest.fixture(scope="module")
-def exact(entropy: EntropyModel) -> EntropyModel:
-    return exact_copy(entropy)
 
 
 @pytest.fixture

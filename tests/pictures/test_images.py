@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 
 from rdeic.errors import ConfigError, ImageError
 from rdeic.pictures import images
+from support.saved_pictures import UNROTATE
 
 
 def png(image: Image.Image, **options: object) -> bytes:
@@ -125,19 +126,9 @@ def test_unknown_background_colour_is_a_setting_error() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int, colours: images.Picture) -> None:
-    undo = {
-        1: lambda a: a,
-        2: np.fliplr,
-        3: lambda a: np.rot90(a, 2),
-        4: np.flipud,
-        5: lambda a: a.swapaxes(0, 1),
-        6: lambda a: np.rot90(a, 1),
-        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
-        8: lambda a: np.rot90(a, -1),
-    }
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = np.ascontiguousarray(undo[orientation](colours))
+    stored = np.ascontiguousarray(UNROTATE[orientation](colours))
     assert np.array_equal(images.read(png(Image.fromarray(stored), exif=exif)), colours)
 
 

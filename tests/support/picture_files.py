@@ -1,4 +1,4 @@
-"""Picture files made byte by byte, in layouts that no library here writes."""
+"""A picture made by formula, and picture files made byte by byte, in layouts that no library here writes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from numpy.typing import NDArray
 
 _SHORT, _LONG, _LONG8, _UNDEFINED = 3, 4, 16, 7
 _FORMATS = {1: "B", 2: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q", _UNDEFINED: "B"}
+
+
+def photograph(height: int, width: int) -> NDArray[np.uint8]:
+    """(height, width, 3): smooth, with some texture."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    waves = [np.sin(x / 9 + y / 17), np.cos(y / 7 - x / 31), np.sin(x * y / 900)]
+    noise = np.random.default_rng(0).normal(0, 6, (height, width, 3))
+    return (np.stack(waves, -1) * 90 + 128 + noise).clip(0, 255).astype(np.uint8)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

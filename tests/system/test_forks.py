@@ -40,8 +40,13 @@ def say(**found):
 
 def run(program: str, folder: Path) -> dict[str, Any]:
     """What `program` says, as its last line."""
+    return said("-c", HEAD + program, str(folder))
+
+
+def said(*arguments: str) -> dict[str, Any]:
+    """What a Python with these arguments says, as its last line."""
     done = subprocess.run(
-        [sys.executable, "-c", HEAD + program, str(folder)],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -189,16 +194,7 @@ if __name__ == "__main__":
 """,
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [sys.executable, str(program), str(tiny_folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-        env=os.environ | {"PYTHONPATH": str(Path(rdeic.__file__).parent.parent)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"same": True}
+    assert said(str(program), str(tiny_folder)) == {"same": True}
 
 
 def test_a_thread_that_codes_may_fork_itself() -> None:
