@@ -1,7 +1,7 @@
 """Pictures => .rdeic files => pictures.
 
-    compress:    picture -> files of it (encoder.py), as the wanted size demands
-                 -> [verify: unpack -> split -> decode -> compare]     (the chosen one)
+    compress:    picture -> Encoder makes files of it until one has the wanted quality or size -> that file
+                 -> [verify: unpack -> split -> decode -> compare]
     decompress:  unpack -> its picture (decoder.py)
 
 torch is imported when a model is first needed, not with this module.

@@ -39,7 +39,7 @@ DEFAULTS = Settings()
 
 
 class Loaded(NamedTuple):
-    """The model of one rate."""
+    """The model of one rate, and the fingerprint that its files carry."""
 
     model: Rdeic
     fingerprint: bytes

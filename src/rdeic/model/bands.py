@@ -1,4 +1,4 @@
-"""Rows of y that are computed together: of a picture of 100 megapixels the hidden activations would take gigabytes."""
+"""Rows of y computed together, because hidden activations of a picture of 100 megapixels would take gigabytes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ class Band(NamedTuple):
 
     @property
     def anchors(self) -> Tensor:
+        """The hyper feature (B, 2M, 1, P) at the band's anchors, in the precision of the networks."""
         return self.halves[0] if self.halves else self.board.anchors.take(self.hyper).to(self.dtype)
 
     @property
     def non_anchors(self) -> Tensor:
+        """The same at all other positions."""
         return self.halves[1] if self.halves else self.board.non_anchors.take(self.hyper).to(self.dtype)
 
     def kept(self, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The entropy model: the networks that give y its probabilities, and the one walk over its slices.
 
-What a pass computes before it meets the function that quantises depends on tensors alone, so a Runner may send it to a
-GPU as one graph. It may also be computed in bands of rows, each with the rows around it that its convolutions see. In
-exact arithmetic that changes no bit.
+What a pass computes before the function that quantises is called depends on tensors alone, so a Runner may send it to a
+GPU as one graph. It may also be computed in bands of rows, each with the rows around it that its convolutions see
+(bands.py). In exact arithmetic that changes no bit.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ Runners = Callable[[int, str], Runner]  # of a slice's number and the half's nam
 
 
 def all_eager(number: int, half: str) -> Runner:
+    """Runs every pass as it is, none as a graph."""
     return eager
 
 
@@ -75,8 +76,8 @@ class EntropyModel(nn.Module):
     ) -> Tensor:
         """Visit all slices in coding order -> y_hat (B, M, h, w).
 
-        At most `rows` rows, an even number, are computed at a time; None: all. Then `hyper` may be of lower precision
-        than the networks, if that holds its values.
+        At most `rows` rows, an even number, are computed at a time; None: all. With `rows`, `hyper` may have a lower
+        precision than the networks, if that holds its values exactly.
         """
         cut = bands(hyper, rows, self.codebook.entries.dtype)
         height, width = hyper.shape[2:]

@@ -4,7 +4,7 @@ Training, encoding and decoding differ only in the function that turns entropy p
 
     training   y_hat = round(y - mu) + mu, straight-through; the parameters are kept for the rate
     encoding   the same rounding; symbols go to the range coder, all together when the walk is over
-    decoding   symbols come from the range coder, which each pass has to wait for
+    decoding   symbols come from the range coder, and each pass waits for its own
 """
 
 from __future__ import annotations

@@ -60,10 +60,10 @@ class Networks(nn.Module):
         self._graphs: GraphCache | None = None
 
     def prepare(self) -> Self:
-        """Freeze for inference and derive from the weights what it needs, until they may change.
+        """Freeze for inference, and compute once what inference derives from the weights.
 
         That is the exact coding networks, on the CPU where the weights' device has no float64, and the keys and values
-        of the text context. `train` and `load_state_dict` drop them.
+        of the text context. `train` and `load_state_dict` drop both. Raises CheckpointError as `exact_copy`.
         """
         self.eval().requires_grad_(False)
         self._fix_context(self.context)
@@ -72,6 +72,7 @@ class Networks(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Self:
+        """As for every module. Turning training on also drops what `prepare` derived from the weights."""
         if mode:
             self._outdate()
         return super().train(mode)
@@ -79,6 +80,7 @@ class Networks(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
+        """As for every module. It also drops what `prepare` derived from the old weights."""
         self._outdate()
         return super().load_state_dict(state_dict, strict, assign)
 
@@ -96,11 +98,11 @@ class Networks(nn.Module):
         return self
 
     def stop_graphs(self) -> None:
-        """Everything runs as it is, from now on."""
+        """Run everything without graphs from now on, and let those go that were recorded."""
         self._graphs = None
 
     def _runner(self, *key: Hashable, pixels: int) -> Runner:
-        """For one part of one picture of so many pixels."""
+        """How one part of a picture of so many pixels is run: as a graph, or as it is."""
         if self._graphs is None or pixels > GRAPH_PIXELS or not torch.is_inference_mode_enabled():
             return eager
         if moments.current.get() is not None:  # a tile, whose norms take what this picture's sample gave
@@ -136,12 +138,12 @@ class Networks(nn.Module):
 
     @property
     def precision(self) -> torch.dtype:
-        """See `set_precision`."""
+        """What is computed in after the bits; see `set_precision`."""
         return self.unet.conv_out.weight.dtype
 
     @property
     def analysis_precision(self) -> torch.dtype:
-        """See `set_precision`."""
+        """What E computes in up to its feature; see `set_precision`."""
         first = next(self.autoencoder.encoder.feature_layers()[0].parameters())
         return first.dtype
 
@@ -153,12 +155,14 @@ class Networks(nn.Module):
 
     @property
     def exact(self) -> EntropyModel:
+        """The entropy model in exact arithmetic, made by `prepare` when it is first needed. Raises CheckpointError."""
         if not self._exact:
             self.prepare()
         return self._exact[0]
 
     def level(self, quality: int) -> Tensor:
-        weight = next(self.compression.h_a.parameters())  # makes bits, so that nobody makes it less precise
+        """Quality byte 0..255 -> (1,) in [0, 1], on the device and in the precision of the weights that make bits."""
+        weight = next(self.compression.h_a.parameters())  # makes bits, so its precision is never reduced
         return torch.full((1,), quality / QUALITY_STEPS, device=weight.device, dtype=weight.dtype)
 
     def _exact_level(self, quality: int) -> Tensor:

@@ -8,11 +8,12 @@ from rdeic.training.contract import StageLoss
 
 
 def detached(loss: StageLoss) -> StageLoss:
+    """The same numbers without gradients, and without the critics' loss."""
     return loss._replace(total=loss.total.detach(), critic=None)
 
 
 def averaged(losses: list[StageLoss]) -> StageLoss:
-    """Of equally large parts of a batch."""
+    """The mean loss of equally large parts of a batch, their features one after the other."""
     columns = zip(*(loss.terms for loss in losses), strict=True)
     terms = tuple((column[0][0], torch.stack([value for _, value in column]).mean()) for column in columns)
     features = [loss.features for loss in losses if loss.features is not None]
