@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rdeic.codec import codec as codecs
+from rdeic.codec import decoder
 from rdeic.config import ModelConfig
 from rdeic.container.stored_size import Size
 from rdeic.model import tiled
@@ -49,7 +50,7 @@ def textured(height: int, width: int) -> images.Picture:
 
 
 def noises(like: Tensor) -> Iterator[Tensor]:
-    return codecs.noises(0, like)
+    return decoder.noises(0, like)
 
 
 def restored(model: Rdeic, picture: images.Picture, tiling: Tiling) -> tuple[images.Picture, images.Picture]:
@@ -149,7 +150,7 @@ def test_settings_reach_every_window() -> None:
                 model,
                 y_hat,
                 level,
-                tiled.Restoring(lambda like, s=seed: codecs.noises(s, like), steps, detail),
+                tiled.Restoring(lambda like, s=seed: decoder.noises(s, like), steps, detail),
                 SMALL,
             )
             for steps, detail, seed in ((2, 1.0, 0), (2, 1.0, 1), (3, 1.0, 0), (2, 0.5, 0))
