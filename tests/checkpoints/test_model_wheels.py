@@ -23,8 +23,8 @@ from conftest import TINY, save_random_model
 from rdeic import config
 from rdeic.checkpoints import model_wheels, registry
 from rdeic.codec import codec
-from rdeic.codec.codec import Settings
 from rdeic.codec.codecs import Codecs
+from rdeic.codec.weights import Settings
 from rdeic.evaluation.codecs import own
 from support import golden_files_set as golden_set
 
@@ -143,7 +143,7 @@ def test_golden_files_decode_through_wheels(beside: Wheels) -> None:
     for golden in golden_set.read().golden:
         blob = (golden_set.FOLDER / golden.name).read_bytes()
         found = codecs.for_file(blob)
-        assert beside.target in found._folder.parents
+        assert beside.target in found._weights.folder.parents
         restored = np.asarray(found.decompress(blob))
         assert np.array_equal(restored, np.asarray(direct[rdeic.inspect(blob).fingerprint].decompress(blob)))
         if golden.picture:
@@ -159,9 +159,9 @@ def test_each_of_two_models_of_one_name_reads_its_own_files(beside: Wheels, phot
         chosen = rdeic.load(f"twin-{print_}", "cpu")
         blob = chosen.compress(photo)
         assert rdeic.inspect(blob).fingerprint == print_
-        assert codec.load_for(blob)._folder == chosen._folder
+        assert codec.load_for(blob)._weights.folder == chosen._weights.folder
         # Other machines have other folders, and in a report the two are side by side.
-        assert registry.lasting_name(chosen._folder) == f"twin-{print_}"
+        assert registry.lasting_name(chosen._weights.folder) == f"twin-{print_}"
         assert own.create(f"twin-{print_}", (), "cpu", 60).name == f"rdeic-twin-{print_}"
     other = rdeic.load(f"twin-{twins[0]}", "cpu")
     with pytest.raises(rdeic.ModelMismatchError, match=rf"installed: .*; use model twin-{twins[1]}$"):
