@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,14 @@ def test_a_picture_that_memory_cannot_hold_fails_alone_in_a_batch(
     assert not (tmp_path / "out" / "large.rdeic").exists()
     (line,) = outcome.failures
     assert "large.png: a picture of 9000x9000 takes at least" in line
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    blocks = [b"x" * 60_000 for _ in range(2_000)]
+    last = blocks[-1]  # at the end of the heap, so that nothing below it goes back by itself
+    del blocks
+    before = memory.resident()
+    memory.give_back()
+    assert before - memory.resident() > 50e6
+    assert len(last) == 60_000

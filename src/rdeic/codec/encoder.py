@@ -21,7 +21,7 @@ from rdeic.container.container import Header, RdeicFile, Section
 from rdeic.container.stored_size import Size
 from rdeic.errors import ConfigError, ImageError
 from rdeic.pictures import images
-from rdeic.system import arguments
+from rdeic.system import arguments, memory
 
 if TYPE_CHECKING:
     import torch
@@ -118,6 +118,7 @@ class Encoder:
                 from rdeic.model import tiled
 
                 y = tiled.analyse(model, picture, tiling)
+                memory.give_back()
             else:
                 padded = images.pad(picture, self._rates.config.hyper_stride)
                 pixels = torch.from_numpy(padded).permute(2, 0, 1)[None]  # (1, 3, H, W)

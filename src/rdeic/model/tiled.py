@@ -30,6 +30,7 @@ from rdeic.nn.norm import GroupNorm
 from rdeic.nn.reach import reach
 from rdeic.pictures import images
 from rdeic.pictures.images import Picture
+from rdeic.system import memory
 from rdeic.types import CodedLatent, CompressedFeatures
 
 _THINNED = 4  # of so many pixels in a row or column one is enough to choose a sample
@@ -96,7 +97,9 @@ def restore(
     """
     level = model.level(quality)
     y_hat = model.decode_y_hat(coded, quality).to(level)
+    memory.give_back()
     z0_hat = denoise(model, y_hat, level, how, tiling)
+    memory.give_back()
     return decode(model, z0_hat, size, tiling)
 
 
