@@ -101,7 +101,8 @@ def test_a_fresh_process_restores_the_same_pixels(codec: rdeic.Codec, blob: byte
     )
     command = [sys.executable, "-c", program, "decompress", "--device", "cpu"]
     subprocess.run([*command, str(tmp_path / "a.rdeic"), "-o", str(tmp_path / "alone.png")], check=True)
-    subprocess.run([*command, str(tmp_path), "-o", str(tmp_path / "batch")], check=True)
+    # In as many threads as alone: where bfloat16 is multiplied, pixels depend on their number.
+    subprocess.run([*command, str(tmp_path), "-o", str(tmp_path / "batch"), "--jobs", "1"], check=True)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "alone.png")), np.asarray(codec.decompress(blob)))
     assert (tmp_path / "alone.png").read_bytes() == (tmp_path / "batch" / "a.png").read_bytes()
 
