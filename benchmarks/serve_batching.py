@@ -18,17 +18,18 @@ from PIL import Image
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.codec import codec, decoder
 from rdeic.container import container, payload
+from rdeic.model.model import Rdeic
 from rdeic.types import CompressedFeatures
 
 _BATCHES = (1, 2, 4)
 
 
-def seconds(model: object, features: CompressedFeatures, batch: int, seed: int) -> float:
+def seconds(model: Rdeic, features: CompressedFeatures, batch: int, seed: int) -> float:
     """Of one pass over `batch` pictures."""
     together = CompressedFeatures(*(part.expand(batch, -1, -1, -1).contiguous() for part in features))
     began = time.perf_counter()
     with torch.inference_mode():
-        model.restore(together, decoder.noises(seed, together.z_c), 2, 1.0)  # type: ignore[attr-defined]
+        model.restore(together, decoder.noises(seed, together.z_c), 2, 1.0)
     return time.perf_counter() - began
 
 

@@ -159,6 +159,16 @@ def test_the_compressed_latent_has_a_weight_of_its_own(stage: str) -> None:
     assert with_both["total"] - without["total"] == pytest.approx(2.0 * without["z_c"], rel=1e-4)
 
 
+def test_an_anchor_is_refused_where_the_decoder_does_not_learn() -> None:
+    base = config()
+    with pytest.raises(ConfigError, match="set train_decoder = true"):
+        build_stage(
+            "fixed-step",
+            fresh(),
+            dataclasses.replace(base, loss=dataclasses.replace(base.loss, anchor=1.0)),
+        )
+
+
 def test_an_anchored_decoder_also_restores_the_latent_itself() -> None:
     model = fresh()
     with torch.no_grad():

@@ -186,6 +186,8 @@ class FixedStepStage(_RateDistortion):
             raise ConfigError(
                 'the fixed-step stage goes through the relay; set method.framework = "relay", or train independent'
             )
+        if config.loss.anchor and not config.train_decoder:
+            raise ConfigError("loss.anchor holds a D that learns; set train_decoder = true, or anchor = 0.0")
         autoencoder = model.autoencoder
         decoder = [*autoencoder.post_quant_conv.parameters(), *autoencoder.decoder.parameters()]
         self.decoder = Paced(decoder if config.train_decoder else [], config.decoder_lr_factor)
