@@ -53,7 +53,7 @@ class PixelCritic(nn.Module):
 
 
 class FeatureCritic(nn.Module):
-    """One head for each feature map."""
+    """One head for each feature map, which scores every second position of it."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class FeatureCritic(nn.Module):
             nn.Sequential(
                 _conv(count, HEAD, 1),
                 nn.LeakyReLU(SLOPE),
-                _conv(HEAD, HEAD, 3),
+                _conv(HEAD, HEAD, 3, 2),
                 nn.LeakyReLU(SLOPE),
                 _conv(HEAD, 1, 3),
             )
