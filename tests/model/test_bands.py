@@ -7,9 +7,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from rdeic.config import MINI, MINI_NEXT, ModelConfig
 from rdeic.model import tiles
+from rdeic.model.entropy_model import Pass
 from rdeic.model.latent_codec import decode_y, encode_in_bands, encode_with_y_hat
 from rdeic.model.tiles import Tiling, windows
 from rdeic.nn import moments
@@ -65,11 +67,32 @@ def test_bands_make_and_read_the_same_bytes(rows: int) -> None:
     hyper = exact.hyper(exact.codebook.lookup(indices), torch.tensor([0.6], dtype=torch.float64))
     y = likely_y(entropy, hyper.float(), 0)
     y[0, 5, 2, 2], y[0, 15, 35, 19] = -300.4, 7.0e4
-    whole = encode_with_y_hat(exact, y.double(), hyper)
-    found = encode_in_bands(exact, y, hyper.float(), rows)
+    gain = torch.linspace(0.5, 2.0, 16)[:, None, None]
+    whole = encode_with_y_hat(exact, (y * gain).double(), hyper)
+    found = encode_in_bands(exact, y, gain[None], hyper.float(), rows)
     assert found.stream == whole.stream
     assert torch.equal(found.y_hat, whole.y_hat)
     assert torch.equal(decode_y(exact, whole.stream, hyper.float(), rows=rows), whole.y_hat)
+
+
+def test_bands_keep_parameters_in_half_the_memory_and_lose_nothing() -> None:
+    exact = exact_copy(lively_entropy_model(0))
+    indices = torch.randint(0, 16, (1, 9, 5), generator=torch.Generator().manual_seed(0))
+    hyper = exact.hyper(exact.codebook.lookup(indices), torch.tensor([0.6], dtype=torch.float64))
+
+    def parameters(hyper: Tensor, rows: int | None) -> list[Tensor]:
+        found: list[Tensor] = []
+
+        def visit(step: Pass) -> Tensor:
+            found.extend(step.params)
+            return step.params.mu.double().round()
+
+        exact.walk(hyper, visit, rows=rows)
+        return found
+
+    whole, banded = parameters(hyper, None), parameters(hyper.float(), 4)
+    assert {one.dtype for one in banded} == {torch.float32}
+    assert all(torch.equal(one, other.double()) for one, other in zip(whole, banded, strict=True))
 
 
 @pytest.mark.parametrize("config", [TINY, LOCAL_TINY])

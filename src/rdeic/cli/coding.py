@@ -104,14 +104,14 @@ def compress(arguments: list[str], options: CompressOptions) -> None:
 
     def work(source: Source) -> Result:
         data, goal, keep = source.data, options.goal, options.keep
-        picture = images.read(data, options.max_pixels, options.background)
+        held = [images.read(data, options.max_pixels, options.background)]
         wanted = keep.metadata or keep.location
         described = exif.read(data, keep.location, options.max_pixels) if wanted else None
         remark(coder.remark)
-        height, width, _ = picture.shape
+        height, width, _ = held[0].shape
         with lanes.lane(coder.memory_for(width, height)):
             blob = coder.compress(
-                picture,
+                held.pop(),  # so that it is gone when it is analysed
                 goal.quality,
                 goal.bpp,
                 goal.max_bytes,

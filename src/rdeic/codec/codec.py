@@ -143,9 +143,11 @@ class Codec:
             raise ConfigError(f"model {self.config.name} has one fixed rate; leave the quality out")
         # Outside of `coding`: a read may take for ever, of a pipe for instance.
         picture = images.read(sources.picture(image), arguments.whole("max_pixels", max_pixels, 1))
+        del image
         with forks.coding(), weights.enough_memory(picture.shape[1], picture.shape[0]):
             rates = Rates(self.config, weights.highest, weights.load, weights.room(), weights.taking_turns())
             encoder = Encoder(picture, rates, stamp)
+            del picture  # which the encoder lets go of as soon as it can
             blob = encoder.meet(goal)
             if self._verifies_cheaply(len(encoder.trials)) if checked is None else checked:
                 verification.verify(encoder.trials[blob])

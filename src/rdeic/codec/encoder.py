@@ -74,7 +74,8 @@ class Encoder:
     def __init__(self, picture: images.Picture, rates: Rates, stamp: Stamp) -> None:
         self.size = Size(picture.shape[1], picture.shape[0])
         self.trials: dict[bytes, Trial] = {}  # by the bytes of the file
-        self._picture, self._rates, self._stamp = picture, rates, stamp
+        self._picture: images.Picture | None = picture  # until nothing is left to analyse
+        self._rates, self._stamp = rates, stamp
         self._y: dict[tuple[Size, int], torch.Tensor] = {}  # by stored size and the rate's place
         self._made: dict[tuple[int, int], Trial] = {}  # by factor and level
 
@@ -92,7 +93,10 @@ class Encoder:
         if goal.max_bytes is not None:
             return rate.largest_within_scaled(self.file, scales, highest, goal.max_bytes)
         quality = DEFAULT_QUALITY if goal.quality is None else goal.quality
-        return self.file(1, round(quality * highest / 100))
+        level = round(quality * highest / 100)
+        self._analysed(self.size, self._place(level))
+        self._picture = None
+        return self.file(1, level)
 
     def file(self, factor: int, level: int) -> bytes:
         """The picture at 1/`factor` of its sides, as a file of the given level. Raises CheckpointError."""
@@ -100,6 +104,10 @@ class Encoder:
             trial = self._make(scaling.stored(self.size, factor), level)
             self._made[factor, level] = self.trials[trial.blob] = trial
         return self._made[factor, level].blob
+
+    def _place(self, level: int) -> int:
+        """Of the rate whose weights make files of that level."""
+        return 0 if self._rates.config.compression.quality_levels else level
 
     def _analysed(self, stored: Size, place: int) -> torch.Tensor:
         if (stored, place) not in self._y:
@@ -110,6 +118,7 @@ class Encoder:
         """-> y (1, M, h, w)"""
         import torch
 
+        assert self._picture is not None
         model = self._rates.load(place).model
         tiling = limits.plan(stored, self._rates.config, self._rates.room)
         picture = scaling.shrink(self._picture, stored)
@@ -135,9 +144,8 @@ class Encoder:
         import torch
 
         config, highest, load, _, _ = self._rates
-        continuous = bool(config.compression.quality_levels)
         quality = round(MAX_QUALITY_BYTE * level / highest) if highest else 0
-        place = 0 if continuous else level
+        place = self._place(level)
         model, fingerprint = load(place)
         with torch.inference_mode():
             coded, y_hat = model.encode_with_y_hat(self._analysed(stored, place), quality)

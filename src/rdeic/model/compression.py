@@ -40,16 +40,22 @@ class Compression(nn.Module):
             return self.g_a(feature)
         return self.g_a(feature.to(own)).to(feature.dtype)
 
-    def scale_y(self, y: Tensor, quality: Tensor) -> Tensor:
-        """Per-quality gain of y, geometrically interpolated: a larger gain is a finer quantiser."""
-        return y if self.log_gain is None else y * self.log_gain(quality).exp()
+    def gain(self, quality: Tensor) -> Tensor:
+        """(B, M, 1, 1), geometrically interpolated between qualities: a larger gain is a finer quantiser."""
+        if self.log_gain is None:
+            return quality.new_ones(1, sum(self.entropy.slices), 1, 1)
+        return self.log_gain(quality).exp()
 
-    def indices_in_bands(self, y: Tensor, rows: int) -> Tensor:
-        """Scaled y (1, M, h, w) -> hyper indices (1, h/4, w/4), `rows` rows of y at a time."""
+    def scale_y(self, y: Tensor, quality: Tensor) -> Tensor:
+        """y (B, M, h, w) in units of the quantiser's steps at each quality."""
+        return y * self.gain(quality)
+
+    def indices_in_bands(self, y: Tensor, gain: Tensor, rows: int) -> Tensor:
+        """y (1, M, h, w) before its `gain` -> hyper indices (1, h/4, w/4), `rows` rows of y at a time."""
         halo = HYPER_ROWS * -(-reach(self.h_a, y[:, :, :16, :16]) // HYPER_ROWS)
         found = []
         for band in tiles(y.shape[2], rows, halo):
-            hyper = self.h_a(y[:, :, band.outer])[:, :, at(band.within, HYPER_ROWS)]
+            hyper = self.h_a(y[:, :, band.outer] * gain)[:, :, at(band.within, HYPER_ROWS)]
             found.append(self.entropy.codebook.nearest(hyper))
         return torch.cat(found, dim=1)
 

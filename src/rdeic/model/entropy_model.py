@@ -30,7 +30,7 @@ class Pass(NamedTuple):
 
     channels: slice
     half: Half
-    params: EntropyParams  # (B, c, 1, P), at the positions of the half
+    params: EntropyParams  # (B, c, 1, P), at the positions of the half; in bands as precise as `hyper`
 
 
 Quantise = Callable[[Pass], Tensor]  # -> y_hat (B, c, 1, P)
@@ -122,7 +122,7 @@ def _visit_anchors(
             return (*context.anchor(hyper, band.board.anchors.take(channel)), channel)
 
         mu, sigma, *channel = run(compute, band.anchors, *(band.around(one, halo) for one in decoded))
-        found.append(EntropyParams(mu=mu, sigma=sigma))
+        found.append(EntropyParams(mu=band.kept(mu), sigma=band.kept(sigma)))
         channels += [band.kept(one) for one in channel]
     y_hat = quantise(Pass(walked.channels, walked.board.anchors, _joined(found)))
     return walked.board.anchors.spread(y_hat), channels
@@ -143,7 +143,7 @@ def _visit_non_anchors(
 
         channel = [band.again(one) for one in channels[number : number + 1]]
         mu, sigma = run(compute, band.non_anchors, band.around(y_hat, halo), *channel)
-        found.append(EntropyParams(mu=mu, sigma=sigma))
+        found.append(EntropyParams(mu=band.kept(mu), sigma=band.kept(sigma)))
     rest = quantise(Pass(walked.channels, walked.board.non_anchors, _joined(found)))
     return y_hat + walked.board.non_anchors.spread(rest)
 

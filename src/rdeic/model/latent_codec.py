@@ -64,7 +64,7 @@ def symbols_of(exact: EntropyModel, y: Tensor, hyper: Tensor) -> Symbols:
     sigmas: list[Tensor] = []
 
     def visit(step: Pass) -> Tensor:
-        rounded = _rounded(step, y)
+        rounded = _rounded(step, step.half.take(y[:, step.channels]))
         symbols.append(rounded.flatten())
         sigmas.append(step.params.sigma.flatten())
         return rounded + step.params.mu
@@ -103,12 +103,16 @@ def encode_with_y_hat(exact: EntropyModel, y: Tensor, hyper: Tensor) -> EncodedY
     return EncodedY(encode_symbols(exact, found), found.y_hat)
 
 
-def encode_in_bands(exact: EntropyModel, y: Tensor, hyper: Tensor, rows: int) -> EncodedY:
-    """`encode_with_y_hat` with less memory: `rows` as in `walk`, and each pass is coded as soon as it is found."""
+def encode_in_bands(exact: EntropyModel, y: Tensor, gain: Tensor, hyper: Tensor, rows: int) -> EncodedY:
+    """`encode_with_y_hat` of y * gain with less memory.
+
+    `gain` is (1, M, 1, 1), `rows` as in `walk`. y is scaled a pass at a time, and each pass is coded as soon as it is
+    found.
+    """
     coder = SymbolEncoder()
 
     def visit(step: Pass) -> Tensor:
-        rounded = _rounded(step, y)
+        rounded = _rounded(step, step.half.take(y[:, step.channels]) * gain[:, step.channels])
         scales = tables.scale_index(to_host(step.params.sigma.flatten()))
         coder.encode(to_host(rounded.flatten()).astype(np.int32), scales)
         return rounded + step.params.mu
@@ -118,8 +122,8 @@ def encode_in_bands(exact: EntropyModel, y: Tensor, hyper: Tensor, rows: int) ->
 
 
 def _rounded(step: Pass, y: Tensor) -> Tensor:
-    """The symbols of a pass (1, c, 1, P) float64."""
-    return (step.half.take(y[:, step.channels]).double() - step.params.mu).round()
+    """y at the positions of a pass, scaled -> its symbols (1, c, 1, P) float64."""
+    return (y.double() - step.params.mu).round_()
 
 
 def decode_y(
@@ -135,7 +139,7 @@ def decode_y(
     def visit(step: Pass) -> Tensor:
         mu, sigma = step.params
         symbols = coder.decode(tables.scale_index(to_host(sigma.flatten())))
-        return to_device(symbols, mu).view_as(mu) + mu
+        return to_device(symbols, mu.double()).view_as(mu) + mu
 
     y_hat = exact.walk(hyper, visit, runners, rows)
     coder.finish()

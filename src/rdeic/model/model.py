@@ -41,10 +41,10 @@ class Rdeic(Networks):
         """`encode`, together with the y_hat that the decoder must find, to compare."""
         exact, compression = self.exact, self.compression
         if rows := band_rows(*y.shape[2:]):
-            scaled = compression.scale_y(y, self.level(quality))
-            indices = compression.indices_in_bands(scaled, rows)
+            gain = compression.gain(self.level(quality))
+            indices = compression.indices_in_bands(y, gain, rows)
             hyper = exact.hyper_in_bands(indices, self._exact_level(quality), rows)
-            encoded = encode_in_bands(exact, scaled.to(hyper.device), hyper, rows)
+            encoded = encode_in_bands(exact, y.to(hyper.device), gain.to(hyper.device), hyper, rows)
             return Encoding(CodedLatent(to_host(indices[0]), encoded.stream), encoded.y_hat)
 
         def compute(y: Tensor, level: Tensor, exact_level: Tensor) -> tuple[Tensor, ...]:
