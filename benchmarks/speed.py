@@ -5,7 +5,7 @@
 Coding itself, stage by stage, is measured by `rdeic bench`. Printed is a Markdown table. The baseline is float32:
 inside a program they take turns, run by run. Inside a program the model is loaded once, before the clock starts. From
 the command line each run is a new process, so that Python, torch and the weights are part of the time; its peak memory
-is that of the whole process.
+is that of the whole process. The first is not counted, and may leave compiled bytecode, as an installation does.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ def in_turn(what: str, runs: int, plain: Callable[[], object], fast: Callable[[]
 def cold(what: str, runs: int, arguments: list[str]) -> Row:
     """`arguments` of a Python interpreter, each time a new one."""
     seconds, peaks = [], []
-    for _ in range(runs):
+    for _ in range(runs + 1):
         line = subprocess.check_output([sys.executable, "-c", LAUNCHER, *arguments])
         elapsed, peak = line.split()
         seconds.append(float(elapsed))
         peaks.append(int(peak) * MAXRSS_UNIT / 1e6)
-    return row(what, seconds, max(peaks))
+    return row(what, seconds[1:], max(peaks))
 
 
 def imported(runs: int) -> Row:
@@ -178,6 +178,8 @@ def run(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # of the processes started below
+    # Without bytecode, Python would compile our hundred modules at each start: an eighth of a second.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     picture = images.read(options.picture)
     rows = program_rows(options.model, picture, options.runs)
     rows += cold_rows(options.model, options.picture, options.runs)

@@ -127,6 +127,24 @@ def test_a_sample_that_is_the_picture_gives_its_statistics() -> None:
     assert torch.equal(norm(x), wanted)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_tile_is_normalised_in_float32_and_rounded_once(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = (3 * torch.randn(1, 32, 24, 20, generator=generator) + 1).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    norm = GroupNorm(4, 32).requires_grad_(False)
+    norm.weight.copy_(torch.randn(32, generator=generator))
+    norm.bias.copy_(torch.randn(32, generator=generator))
+    known = moments.Moments(torch.tensor([0.5, 1.0, -0.7, 2.0]), torch.tensor([9.0, 8.0, 0.3, 10.0]))
+    with moments.given([known]):
+        found = norm.to(dtype)(x)
+    mean, variance = (one.double().repeat_interleave(8)[:, None, None] for one in known)
+    weight, bias = (one.double()[:, None, None] for one in (norm.weight, norm.bias))
+    wanted = (x.double() - mean) / (variance + norm.eps).sqrt() * weight + bias
+    assert (found.double() - wanted).abs().max() <= 0.51 * torch.finfo(dtype).eps * wanted.abs().max()
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_sample_counts_over_the_batch_but_not_at_its_borders() -> None:
     norm = GroupNorm(2, 4).requires_grad_(False)
     x = torch.randn(3, 4, 8, 8)
