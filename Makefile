@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 FUZZ_SECONDS ?= 20
+# Of the tests: one for each core, at most four, as each holds torch; WORKERS=0 runs them in one process.
+WORKERS ?= logical
 
 .PHONY: test test-all test-browser fuzz lint format demo docs man model-wheel dist clean
 
 test: $(VENV)/dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 test-all: $(VENV)/dev
 	$(BIN)/pytest -m "slow or not slow"

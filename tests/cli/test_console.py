@@ -65,7 +65,7 @@ def test_names_are_escaped_wherever_they_are_said(
         program("compress", "a.png", "--model", f"m{EVIL}"),
         program("compress", "a.png", "--background", EVIL),
         program("models", folder),
-        program("evaluate", folder, "-o", "report"),
+        program("evaluate", folder, "-o", "report", "--codec", "jpeg:q10", "--metrics", "psnr"),
     ]
     for run in runs:
         said = run.out.decode() + run.err

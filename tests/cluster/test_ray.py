@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from PIL import Image
 import rdeic
 from rdeic.errors import ConfigError
 from rdeic.pictures import images
-from rdeic.ray import Compress, Decompress
+from rdeic.ray import Compress, Decompress, folders
 from rdeic.ray.manifest import Manifest, Row, unfinished
 from rdeic.ray.stores import Found, Store
 
@@ -162,6 +163,34 @@ def test_failed_changed_and_new_pictures_are_unfinished() -> None:
     assert [one.path for one in unfinished(found, rows)] == ["changed", "failed", "new"]
 
 
+# -- a worker
+
+
+def test_what_cannot_be_read_or_written_is_a_row_that_says_why(
+    tiny_folder: Path, pngs: list[bytes], tmp_path: Path
+) -> None:
+    names = ["a.png", "gone.png", "broken.png", "taken.png", "b.png"]
+    for name, content in zip(names, [*pngs[:2], b"no picture", *pngs[2:4]], strict=True):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "gone.png").unlink()
+    (tmp_path / "out" / "taken.png.rdeic").mkdir(parents=True)
+    store, out = Store(str(tmp_path)), Store(str(tmp_path / "out"))
+    worker = folders._Worker(store, out, Compress, {"model": str(tiny_folder)})
+    found = [Found(name, 1, 2) for name in names]
+    rows = [Row(**row) for row in worker(folders._table(found, ".rdeic")).to_pylist()]
+    assert [one.path for one in rows] == names
+    assert rows[0].failure is None and rows[4].failure is None
+    assert rows[1].failure is not None and rows[1].failure.startswith("cannot be read: ")
+    assert rows[1].digest is None
+    assert rows[2].failure is not None and rows[2].failure.startswith("not a picture")
+    assert rows[3].failure is not None and rows[3].failure.startswith("taken.png.rdeic: cannot be written: ")
+    for one, png in ((rows[0], pngs[0]), (rows[4], pngs[3])):
+        content = (tmp_path / "out" / one.output).read_bytes()
+        assert content == rdeic.load(tiny_folder).compress(png)
+        assert (one.bytes, one.digest) == (len(content), hashlib.sha256(png).hexdigest())
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
 # -- a cluster
 
 
@@ -192,7 +221,7 @@ def kill_an_actor_after_the_first_results(folder: Path, killed: list[int], count
     while not (actors and list(folder.glob("*.rdeic"))) and time.monotonic() < until:
         found = workers()
         counts.append(len(found))
-        actors = [process for process, line in found.items() if "MapBatches(Compress)" in line]
+        actors = [process for process, line in found.items() if "MapBatches(_Worker)" in line]
         time.sleep(0.1)
     if actors:
         actors[0].kill()
@@ -237,6 +266,33 @@ def test_a_cluster_that_loses_a_worker_does_everything_once_and_then_nothing(
     assert changed == ["0003.png.rdeic"]
     assert Manifest(str(manifest)).rows()["broken.png"].failure
     assert not (out / "broken.png.rdeic").exists()
+
+
+COUNT = """
+import sys, ray, torch
+from rdeic.ray import Compress
+class Counting(Compress):
+    def __call__(self, batch):
+        return {"threads": [torch.get_num_threads()]}
+ray.init(num_cpus=2, include_dashboard=False)
+one = ray.data.from_items([{"bytes": b""}]).map_batches(
+    Counting, fn_constructor_args=sys.argv[1:], compute=ray.data.ActorPoolStrategy(size=1), num_cpus=1
+)
+print("THREADS", one.take_all()[0]["threads"])
+"""
+
+
+@pytest.mark.slow
+def test_an_actor_computes_in_as_many_threads_as_it_has_cpus(tiny_folder: Path) -> None:
+    """Ray itself leaves that to the node's OMP_NUM_THREADS."""
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT, str(tiny_folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert "THREADS 1\n" in done.stdout, done.stderr[-4000:]
 
 
 @pytest.mark.slow

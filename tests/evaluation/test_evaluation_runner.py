@@ -18,6 +18,7 @@ from rdeic.evaluation.codecs.pillow import PillowCodec
 from rdeic.evaluation.journal import JOURNAL_FILE
 from rdeic.evaluation.results import ORIGINAL
 from rdeic.pictures import images
+from rdeic.system import memory, threads
 from support.evaluation_plans import PATIENCE, Odd, codec, dataset, evaluate, plan
 
 __all__ = ["dataset"]  # a fixture
@@ -123,6 +124,18 @@ def test_times_are_told_with_the_hardware_they_are_of(dataset: Path, tmp_path: P
     both = runner.run(plan(dataset, jpeg, Odd(tmp_path, ("well",)), jobs=2), report, lambda: None)
     assert both.hardware[0] == alone and "models on cpu, 2 at once, " in both.hardware[1]
     assert runner.run(plan(dataset, jpeg, jobs=2), report, lambda: None).hardware == (alone,)
+
+
+def test_no_more_pictures_at_once_than_memory_has_room_for(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(memory, "free", lambda: 10 * 10**9)
+    assert runner.default_jobs(dataset, "as-is") == 4
+    Image.new("RGB", (4000, 3000)).save(dataset / "telephone.jpg")
+    (dataset / "broken.png").write_bytes(b"no picture")
+    assert runner.default_jobs(dataset, "as-is") == 1  # SSIMULACRA2 alone has 6 GB of it
+    assert runner.default_jobs(dataset, "crop-768") == 4
 
 
 @pytest.mark.parametrize("place", ["", "report", "a/b"])

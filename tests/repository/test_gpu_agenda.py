@@ -97,6 +97,7 @@ def join(top: Path) -> None:
     assert script("gpu_agenda").main(wanted) == 0
 
 
+@pytest.mark.slow  # trains by the clock, as the next one
 def test_training_takes_the_time_that_is_left_and_is_delivered(tmp_path: Path) -> None:
     tiny, given = script("agenda_tiny"), tmp_path / "given"
     given.mkdir()
@@ -119,6 +120,7 @@ def test_training_takes_the_time_that_is_left_and_is_delivered(tmp_path: Path) -
     assert rdeic.load(tmp_path / "back" / "prior" / "model", "cpu").config.name == "mini"
 
 
+@pytest.mark.slow
 def test_a_call_that_is_over_leaves_a_checkpoint_and_the_next_goes_on(tmp_path: Path) -> None:
     more = ["--seconds", "10", "--spare", "3", "--worthwhile", "0", "--training-minutes", "1000"]
     steps = []

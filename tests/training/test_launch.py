@@ -24,14 +24,13 @@ from support.training_runs import PLAIN, write_config
 EXAMPLE = Path(__file__).parents[2] / "configs" / "mini" / "autoencoder.toml"
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for i in range(80):  # enough for the held-out share
         small = Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8))
-        small.resize((264, 264), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+        small.resize((136, 136), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
     return folder
 
 

@@ -60,7 +60,7 @@ def evaluate(dataset: Path, out: Path, options: EvaluateOptions) -> None:
         metrics=names,
         weights=options.perceptual,
         device=options.device,
-        jobs=options.jobs or runner.default_jobs(),
+        jobs=options.jobs or runner.default_jobs(dataset, options.protocol),
         show=options.show,
         command=report.command(),
     )

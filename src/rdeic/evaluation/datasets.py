@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from rdeic.errors import ConfigError
+from rdeic.container.container import MAX_PIXELS
+from rdeic.errors import ConfigError, ImageError
 from rdeic.pictures import images
 from rdeic.pictures.images import Picture
 
@@ -48,6 +50,20 @@ def scan(folder: Path) -> list[Entry]:
 def _hidden(path: Path, folder: Path) -> bool:
     """Such as what macOS keeps beside each file of a memory card, under the file's name and suffix."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def largest(folder: Path, protocol: str) -> int:
+    """Pixels of the largest picture below a folder, as `protocol` wants it. Raises ConfigError if there are none."""
+    if protocol == CROP_768:
+        return _SIDE**2
+    found = [0]
+    for entry in scan(folder):
+        with (
+            contextlib.suppress(ImageError),
+            images.open_limited(entry.path.read_bytes(), MAX_PIXELS) as image,
+        ):
+            found.append(image.width * image.height)
+    return max(found)
 
 
 def read(path: Path, protocol: str) -> Picture:

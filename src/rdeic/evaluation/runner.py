@@ -21,9 +21,12 @@ from rdeic.evaluation.metrics import Judges
 from rdeic.evaluation.results import ORIGINAL, Results, Shown
 from rdeic.evaluation.types import Codec, Measurement, Unavailable, UnavailableCodec
 from rdeic.evaluation.worker import Setup, Task
-from rdeic.system import threads
+from rdeic.system import memory, threads
 
 MAX_JOBS = 8  # by default: each holds a model and a few pictures in memory
+# Of memory, by a process and by a pixel of its picture; SSIMULACRA2 has 520 bytes of 560.
+_PROCESS_BYTES, _PIXEL_BYTES = 500_000_000, 560
+_SHARE = 0.8  # of the free memory
 _PACKAGES = ("torch", "pillow", "numpy")
 
 
@@ -50,9 +53,14 @@ class Done(NamedTuple):
     measurement: Measurement
 
 
-def default_jobs() -> int:
-    """One for each core this process may use, at most MAX_JOBS."""
-    return min(threads.cores(), MAX_JOBS)
+def default_jobs(dataset: Path, protocol: str) -> int:
+    """One for each core this process may use, at most MAX_JOBS, and as many as memory has room for.
+
+    Raises ConfigError if there are no pictures.
+    """
+    free, needed = memory.free(), _PROCESS_BYTES + _PIXEL_BYTES * datasets.largest(dataset, protocol)
+    room = MAX_JOBS if free is None else max(1, int(_SHARE * free / needed))
+    return min(threads.cores(), MAX_JOBS, room)
 
 
 def count(plan: Plan) -> int:

@@ -13,12 +13,14 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import ray
 from numpy.typing import NDArray
 
 from rdeic.codec import codec
 from rdeic.container.info import inspect
 from rdeic.errors import CheckpointError, ConfigError, RdeicError
 from rdeic.pictures import exif
+from rdeic.system import threads
 
 Batch: TypeAlias = pa.Table | dict[str, NDArray[np.object_]]
 FORMATS = ("png", "webp", "jpg")
@@ -68,6 +70,7 @@ class Compress:
         is the GPU that Ray gave this actor, or else the CPU. Raises ConfigError for what would fail for every picture,
         CheckpointError for broken weights.
         """
+        _take_threads()
         self._codec, self._column = codec.load(model, device), column
         self._goal, self._metadata = (quality, bpp, max_bytes), metadata
         self._codec.compress(
@@ -103,6 +106,7 @@ class Decompress:
         """
         if format not in FORMATS:
             raise ConfigError(f"format {format!r} is none of {', '.join(FORMATS)}")
+        _take_threads()
         self._codec, self._column, self._format = codec.load(model, device), column, format
         self._detail, self._steps = detail, steps
         blank = self._codec.compress(np.zeros((64, 64, 3), np.uint8))
@@ -117,6 +121,12 @@ class Decompress:
         stream = io.BytesIO()
         image.save(stream, _PILLOW_NAMES[self._format], quality=_LOSSY_QUALITY, exif=image.info["exif"])
         return stream.getvalue(), blob
+
+
+def _take_threads() -> None:
+    """In an actor, as many threads as it has CPUs. Ray does so only on nodes that do not set OMP_NUM_THREADS."""
+    if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
+        threads.use(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
 
 
 def _each(batch: Batch, column: str, work: Callable[[bytes], tuple[bytes, bytes]]) -> pa.Table:

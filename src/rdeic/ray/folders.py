@@ -1,12 +1,13 @@
 """Whole folders and buckets through a cluster, with a manifest; started again, a run goes on where it ended.
 
-list -> leave out what the manifest knows -> read -> Compress or Decompress, on actors -> write -> manifest, here
+list -> leave out what the manifest knows -> read, Compress or Decompress, write, all on actors -> manifest, here
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,11 +16,11 @@ import ray.data
 
 from rdeic.pictures import images
 from rdeic.ray.actors import Compress, Decompress
-from rdeic.ray.manifest import Manifest, Row, unfinished
+from rdeic.ray.manifest import SCHEMA, Manifest, Row, unfinished
 from rdeic.ray.stores import Found, Store
 
 _FLUSH_ROWS, _FLUSH_SECONDS = 1000, 10.0  # of the manifest: whichever comes first
-_READERS = 2  # for each actor
+_THREADS = 8  # of an actor, for reading and writing
 _MOST_BLOCKS = 1 << 14  # of the listing: each costs the scheduler memory
 
 
@@ -127,79 +128,61 @@ def _rows(
     workers: Workers,
 ) -> Iterator[Row]:
     """As they are done."""
-    # Cut here: tasks that cut it there would wait for ever where the actors have every CPU, as reading would.
+    # Cut here: tasks that cut it there would wait for ever where the actors have every CPU.
     rows = max(workers.batch, -(-table.num_rows // _MOST_BLOCKS))
     blocks = [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
-    # Without a limit, Ray would start a process for each of the tasks that need no CPU, all at once.
-    done = (
-        ray.data.from_arrow(blocks)
-        .map_batches(
-            _Read(source),
-            batch_size=workers.batch,
-            batch_format="pyarrow",
-            compute=ray.data.TaskPoolStrategy(size=_READERS * workers.actors),
-            num_cpus=0,
-        )
-        .map_batches(
-            kind,
-            fn_constructor_kwargs=settings,
-            batch_size=workers.batch,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers.actors),
-            num_cpus=workers.cpus,
-            num_gpus=workers.gpus,
-        )
-        .map_batches(
-            _Write(out),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.TaskPoolStrategy(size=workers.actors),
-            num_cpus=0,
-        )
+    done = ray.data.from_arrow(blocks).map_batches(
+        _Worker,
+        fn_constructor_args=(source, out, kind, settings),
+        batch_size=workers.batch,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=workers.actors),
+        num_cpus=workers.cpus,
+        num_gpus=workers.gpus,
     )
     for row in done.iter_rows():
         yield Row(**row)
 
 
-class _Read:
-    """path => bytes; a file that cannot be read has none, and says why in `unread`."""
+class _Worker:
+    """Paths => rows of the manifest. It reads ahead of the coding and writes behind it, in threads.
 
-    def __init__(self, source: Store) -> None:
-        self._source = source
+    Ray's tasks for either would take half of the processor: it ends their processes, where there are more than CPUs,
+    as soon as they are idle, and starts others for the next batch.
+    """
+
+    def __init__(
+        self, source: Store, out: Store, kind: type[Compress] | type[Decompress], settings: dict[str, Any]
+    ) -> None:
+        self._source, self._out, self._code = source, out, kind(**settings)
+        self._threads = ThreadPoolExecutor(_THREADS)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        content, unread = zip(*(self._one(path.as_py()) for path in batch["path"]), strict=True)
-        batch = batch.append_column("bytes", pa.array(content, pa.binary()))
-        return batch.append_column("unread", pa.array(unread, pa.string()))
+        reading = [self._threads.submit(self._read, path) for path in batch["path"].to_pylist()]
+        writing = []
+        for number, read in enumerate(reading):
+            content, unread = read.result()
+            row = batch.slice(number, 1).append_column("bytes", pa.array([content], pa.binary()))
+            (coded,) = self._code(row).to_pylist()
+            writing.append(self._threads.submit(self._write, coded, unread))
+        return pa.Table.from_pylist([written.result() for written in writing], SCHEMA)
 
-    def _one(self, path: str) -> tuple[bytes | None, str | None]:
+    def _read(self, path: str) -> tuple[bytes | None, str | None]:
+        """A file's content, or why there is none."""
         try:
             return self._source.read(path), None
         except OSError as error:
             return None, f"cannot be read: {error.strerror or error}"
 
-
-class _Write:
-    """result => the output's file, and the columns of a manifest's row."""
-
-    def __init__(self, out: Store) -> None:
-        self._out = out
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        failures = [
-            self._one(row) for row in batch.select(["output", "result", "unread", "failure"]).to_pylist()
-        ]
-        batch = batch.drop_columns(["result", "unread", "failure"])
-        return batch.append_column("failure", pa.array(failures, pa.string()))
-
-    def _one(self, row: dict[str, Any]) -> str | None:
+    def _write(self, row: dict[str, Any], unread: str | None) -> dict[str, Any]:
+        """Writes the result; the row with the reason why there is no output, if there is none."""
         if row["result"] is None:
-            return str(row["unread"] or row["failure"])
+            return row | {"failure": unread or row["failure"]}
         try:
             self._out.write(row["output"], row["result"])
         except OSError as error:
-            return f"{row['output']}: cannot be written: {error.strerror or error}"
-        return None
+            return row | {"failure": f"{row['output']}: cannot be written: {error.strerror or error}"}
+        return row
 
 
 def _grouped(rows: Iterator[Row], clock: Callable[[], float] = time.monotonic) -> Iterator[list[Row]]:
