@@ -19,14 +19,14 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-import program
 import torch
 
+import program
 import rdeic
+from analyses import relay
+from analyses.relay import Relay
 from rdeic.evaluation import datasets, metrics, report
-from rdeic.evaluation.analyses import relay
-from rdeic.evaluation.analyses.relay import Relay
-from rdeic.evaluation.analyses.subject import Named, Subject
+from rdeic.evaluation.bench.subject import Named, Subject
 from rdeic.evaluation.conventional import Conventional
 from rdeic.evaluation.metrics import Judges
 from rdeic.pictures import images

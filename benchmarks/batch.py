@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import program
 from PIL import Image
 
+import program
 import rdeic
 from rdeic.evaluation import datasets, report
 from rdeic.pictures import images

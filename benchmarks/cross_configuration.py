@@ -25,9 +25,8 @@ from pathlib import Path
 
 import cross_worker
 import program
-from cross_worker import Configuration, Task
-
 import rdeic
+from cross_worker import Configuration, Task
 from rdeic import ConfigError
 from rdeic.checkpoints import registry
 from rdeic.pictures import images

@@ -24,18 +24,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import program
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import program
 import rdeic
+from analyses.allocation import symbol_bits
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.container import payload
 from rdeic.container.container import OVERHEAD
 from rdeic.entropy import tables
 from rdeic.evaluation import report
-from rdeic.evaluation.analyses.allocation import symbol_bits
 from rdeic.model.entropy_model import EntropyModel
 from rdeic.model.latent_codec import Walked, encode_y, quantise_all
 from rdeic.model.model import Rdeic

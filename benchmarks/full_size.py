@@ -26,11 +26,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import program
 import torch
-from full_size_parts import PARTS, WAYS, Meter, Row, Size, Subject, measure, profile
 
+import program
 import rdeic
+from full_size_parts import PARTS, WAYS, Meter, Row, Size, Subject, measure, profile
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.config import PRESETS, SD21, ModelConfig
 from rdeic.evaluation import report

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import program
 from PIL import Image
 
+import program
 from rdeic.checkpoints import registry
 from rdeic.codec import limits
 from rdeic.container.stored_size import Size

@@ -25,17 +25,17 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import program
 import torch
-from tally import CHANNELS_LAST, FusedAttention, Tally, instrument
 from torch import Tensor
 
+import program
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
 from rdeic.model.entropy_model import EntropyModel
 from rdeic.model.latent_codec import symbols_of
 from rdeic.model.model import Rdeic
 from rdeic.nn.exact import exact_copy
+from tally import CHANNELS_LAST, FusedAttention, Tally, instrument
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NORMS = ("library", "torch", "kernels")

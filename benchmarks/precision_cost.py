@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-import program
 
+import program
 import rdeic
 from rdeic.evaluation import metrics, report
 from rdeic.pictures import images

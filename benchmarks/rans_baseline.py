@@ -21,11 +21,11 @@ from importlib.machinery import PathFinder
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import program
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import program
 from rdeic.config import SD21
 from rdeic.entropy import tables
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
-import program
 
+import program
 import rdeic
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.conventional import CODECS, Conventional

@@ -12,9 +12,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import program
 import ray
 
+import program
 from rdeic.ray import folders
 
 _FEW = 8  # pictures that starting is measured with

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import program
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import program
 import rdeic
 from rdeic.codec import scaling
 from rdeic.config import ModelConfig

@@ -11,10 +11,10 @@ from __future__ import annotations
 import statistics
 import time
 
-import program
 import torch
 from PIL import Image
 
+import program
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.codec import codec, decoder
 from rdeic.container import container, payload

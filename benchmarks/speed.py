@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec
 
 import numpy as np
-import program
 import torch
 
+import program
 import rdeic
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.evaluation import report

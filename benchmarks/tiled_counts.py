@@ -14,16 +14,16 @@ import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
-import program
 import torch
-from tally import CHANNELS_LAST, FusedAttention, Tally
 from torch import Tensor
 
+import program
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
 from rdeic.model.model import Rdeic
 from rdeic.model.tiles import Sample, Tiling
 from rdeic.nn import moments
+from tally import CHANNELS_LAST, FusedAttention, Tally
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 

@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from training_record import Stage, data_section, read_stage, training_section
-
 import rdeic
 from rdeic.checkpoints import registry
 from rdeic.evaluation import report
 from rdeic.evaluation.report import Table
 from rdeic.system import files
+from training_record import Stage, data_section, read_stage, training_section
 
 PROTOCOL = """\
 Means over the pictures. Other codecs, where there are any, come at the size of rdeic's file, picture by picture, each

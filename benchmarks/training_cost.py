@@ -1,6 +1,6 @@
 """Floating-point operations of a training run, counted on the networks' shapes without computing anything.
 
-    python scripts/training_cost.py independent configs/sd21/independent-first.toml [--sustained 40]
+    python benchmarks/training_cost.py independent configs/sd21/independent-first.toml [--sustained 40]
 
 A multiplication and an addition are two. Counted are the frozen E, the compression module, the noise estimator with
 its control network, in the fixed-step stage L times and with D, and all gradients; not the perceptual distance and the

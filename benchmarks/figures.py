@@ -1,10 +1,10 @@
 """The analyses of the paper for a model of ours: a page of figures and tables, and the numbers behind them.
 
-    python scripts/figures.py all --data KODAK --perceptual squeezenet.safetensors -o docs
-    python scripts/figures.py NAME ...        # one of steps, detail, allocation, correlation, times, ablation
+    python benchmarks/figures.py all --data KODAK --perceptual squeezenet.safetensors -o docs
+    python benchmarks/figures.py NAME ...        # one of steps, detail, allocation, correlation, times, ablation
 
 Written are figures.md, images/figures/ and measurements/figures/ in the folder -o. A run replaces the sections that it
-measures and leaves the others of the page as they are. `ablation` draws a table of scripts/ablation.py (--ablation);
+measures and leaves the others of the page as they are. `ablation` draws a table of benchmarks/ablation.py (--ablation);
 `all` includes it where that is given. Times are worth something only on a machine that does nothing else.
 """
 
@@ -21,11 +21,13 @@ from typing import NamedTuple
 import torch
 
 import rdeic
+from analyses import ablation, allocation, correlation, detail, page, sweep
+from analyses.page import Section
+from analyses.sweep import Axis, Decoding, Judge, Point
 from rdeic.evaluation import metrics, report
-from rdeic.evaluation.analyses import ablation, allocation, correlation, detail, page, sweep, times
-from rdeic.evaluation.analyses.page import Section, Table
-from rdeic.evaluation.analyses.subject import Named, Subject, check_names, choose
-from rdeic.evaluation.analyses.sweep import Axis, Decoding, Judge, Point
+from rdeic.evaluation.bench import times
+from rdeic.evaluation.bench.subject import Named, Subject, check_names
+from rdeic.evaluation.report import Table
 from rdeic.pictures import images
 
 METRICS = ("psnr", "ms_ssim", "lpips", "dists", "gradients", "perceptual")
@@ -54,7 +56,7 @@ The paper's Tables I and III. Mean and standard deviation over the pictures, the
 in memory to the bytes of a file and back. Remaining is all of decoding but the steps. The speedup is that of denoising
 against the largest number of steps: Table III's Baseline takes 50. `rdeic bench` prints this table for any machine.""",
     "ablation": """\
-The paper's Figs. 7 to 9 and its Table II, from the table that `scripts/ablation.py` made. BD-rates are against the
+The paper's Figs. 7 to 9 and its Table II, from the table that `benchmarks/ablation.py` made. BD-rates are against the
 first variant: how many more (+) or fewer (-) bits the same quality takes. "of 5%": the two share no more than that of
 all their qualities, so that little is known.""",
 }
@@ -168,7 +170,7 @@ def stage_times(work: Work) -> Section:
 
 def ablations(work: Work) -> Section:
     if work.options.ablation is None:
-        raise rdeic.ConfigError("ablation needs --ablation, the CSV file that scripts/ablation.py wrote")
+        raise rdeic.ConfigError("ablation needs --ablation, the CSV file that benchmarks/ablation.py wrote")
     rows = ablation.read(work.options.ablation)
     drawn = []
     for name, chosen in ablation.figures(rows).items():
@@ -221,6 +223,14 @@ def read_pictures(places: Sequence[Path], most: int | None) -> list[Named]:
     count = min(most or len(paths), len(paths))
     chosen = [paths[i * len(paths) // count] for i in range(count)]
     return [Named(path.name, images.read(path)) for path in chosen]
+
+
+def choose(pictures: list[Named], names: list[str]) -> list[Named]:
+    """Those with the given file names or stems, in that order. Raises ConfigError for a name that is not there."""
+    known = {key: one for one in pictures for key in (one.name, one.name.rpartition(".")[0])}
+    if missing := [name for name in names if name not in known]:
+        raise rdeic.ConfigError(f"no picture {missing[0]!r} among {', '.join(one.name for one in pictures)}")
+    return [known[name] for name in names]
 
 
 def run(options: argparse.Namespace) -> None:

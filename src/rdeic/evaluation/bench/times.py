@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rdeic.errors import ConfigError
-from rdeic.evaluation.analyses.page import Table
-from rdeic.evaluation.analyses.subject import Named, Subject
+from rdeic.evaluation.bench.subject import Named, Subject
+from rdeic.evaluation.report import Table
 from rdeic.pictures.images import Picture
 
 QUALITY = 50.0

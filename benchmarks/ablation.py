@@ -1,6 +1,6 @@
 """The paper's Table II (and Figs. 8, 9) on mini: trained from one start, measured on real files.
 
-    python scripts/ablation.py --data PHOTOGRAPHS --eval KODAK --start MODEL --perceptual WEIGHTS -o DIR
+    python benchmarks/ablation.py --data PHOTOGRAPHS --eval KODAK --start MODEL --perceptual WEIGHTS -o DIR
         [--sets table2,fig8,fig9,steps,start,codebook] [--steps-scale 1.0] [--pictures 24] [--crop 384x256]
 
 All start from MODEL, with a noise estimator trained on at the levels where the Baseline begins, and a control network
@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from ablation_measure import METRICS, Judge, Restoring, Row, means, measure, read, write
 
 import rdeic
+from ablation_measure import METRICS, Judge, Restoring, Row, means, measure, read, write
+from analyses import ablation
 from rdeic.checkpoints import registry
 from rdeic.checkpoints.checkpoints import load_model, save_model
 from rdeic.errors import ConfigError, TrainingError
 from rdeic.evaluation import metrics, report
-from rdeic.evaluation.analyses import ablation
 from rdeic.model.model import Rdeic
 from rdeic.pictures import images
 from rdeic.system import files

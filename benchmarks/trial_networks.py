@@ -1,6 +1,6 @@
 """Networks for mini's autoencoder side by side: each trained from scratch for the same time, then judged held out.
 
-    python scripts/trial_networks.py mini mini-next --config configs/mini-next/autoencoder.toml --minutes 12 \
+    python benchmarks/trial_networks.py mini mini-next --config configs/mini-next/autoencoder.toml --minutes 12 \
         --data PHOTOGRAPHS
 
 Time is the processor's, not the clock's: other programs beside it change the end of a trial, not its result. One line

@@ -1,6 +1,6 @@
 """What one fixed-step training step computes and moves, part by part, counted on shapes without computing anything.
 
-    python scripts/step_traffic.py [CONFIG] [--crops 64] [--throughput 400] [--bandwidth 3.3]
+    python benchmarks/step_traffic.py [CONFIG] [--crops 64] [--throughput 400] [--bandwidth 3.3]
 
 For each part, forwards and backwards in bfloat16 autocast: operations (a multiplication and an addition are two), bytes
 that all launches together read and write, those of products (convolutions and matrices) alone, and launches. What is
