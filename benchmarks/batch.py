@@ -130,13 +130,10 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
-    options.add_argument("folder", type=Path, metavar="FOLDER")
+    options = program.parser(__doc__, "folder", "--model", "-o --output")
     options.add_argument("--pictures", type=int, default=12)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--before", metavar="SRC", help="folder with another version's package rdeic")
-    program.add_output(options)
     return options
 
 

@@ -18,8 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
+import program
 import rdeic
 from analyses import ablation, allocation, correlation, detail, page, sweep
 from analyses.page import Section
@@ -210,19 +209,11 @@ def models(options: argparse.Namespace) -> list[str]:
     return [options.model, *([options.against] if options.against else [])]
 
 
-def read_pictures(places: Sequence[Path], most: int | None) -> list[Named]:
-    """Files, and those in directories; `most` of them at even distances. Raises ConfigError if there is none."""
-    paths = [
-        path
-        for place in places
-        for path in (sorted(place.rglob("*")) if place.is_dir() else [place])
-        if not place.is_dir() or path.suffix.lower() in images.readable_suffixes()
-    ]
-    if not paths:
-        raise rdeic.ConfigError(f"{', '.join(map(str, places)) or '--data'}: no pictures there")
-    count = min(most or len(paths), len(paths))
-    chosen = [paths[i * len(paths) // count] for i in range(count)]
-    return [Named(path.name, images.read(path)) for path in chosen]
+def read_pictures(options: argparse.Namespace) -> list[Named]:
+    """Raises ConfigError if there are none, ImageError."""
+    if options.data is None:
+        raise rdeic.ConfigError("--data is missing: name a folder of pictures")
+    return [Named(one.name, images.read(one.path)) for one in program.scan(options.data, options.pictures)]
 
 
 def choose(pictures: list[Named], names: list[str]) -> list[Named]:
@@ -235,14 +226,13 @@ def choose(pictures: list[Named], names: list[str]) -> list[Named]:
 
 def run(options: argparse.Namespace) -> None:
     """Raises RdeicError, and OSError where the disk fails."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    program.use_threads(options.threads)
     names = [options.name]
     if options.name == "all":
         names = [name for name in ANALYSES if name != "ablation" or options.ablation]
     if names != ["ablation"]:
         check_names(models(options))
-    pictures = [] if names == ["ablation"] else read_pictures(options.data, options.pictures)
+    pictures = [] if names == ["ablation"] else read_pictures(options)
     shown = choose(pictures, options.show) if options.show else pictures[:2]
     judges = metrics.load(METRICS, options.perceptual, options.device)
     missing = (f"not measured: {one.metric} ({one.reason})" for one in judges.unavailable)
@@ -254,43 +244,24 @@ def run(options: argparse.Namespace) -> None:
         print(f"{path}: {name}", flush=True)
 
 
-def numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
-
-
-def counts(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    shared = ("--model", "--device", "--threads", "--pictures", "--qualities", "--perceptual")
+    options = program.parser(__doc__, *shared)
+    options.set_defaults(qualities="25,75")
     options.add_argument("name", choices=(*ANALYSES, "all"), metavar="NAME")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument(
         "--against", metavar="NAME|DIR", help="a second model, in allocation, correlation and times"
     )
-    options.add_argument(
-        "--data", type=Path, nargs="+", default=[], metavar="PATH", help="pictures, directories of them"
-    )
-    options.add_argument("--pictures", type=int, metavar="N", help="at most, at even distances; default: all")
+    options.add_argument("--data", type=Path, metavar="PICTURES", help="a folder")
     options.add_argument(
         "--show", action="append", default=[], metavar="NAME", help="pictures to show; default: two"
     )
-    options.add_argument("--perceptual", metavar="FILE", help='SqueezeNet 1.0 safetensors, or "lpips"')
-    options.add_argument("--qualities", type=numbers, default="25,75", metavar="Q,Q,...", help="0 to 100")
-    options.add_argument("--steps", type=counts, default="1,2,3,4,5,10", metavar="L,L,...")
-    options.add_argument("--details", type=numbers, default="0,0.5,1,1.5,2", metavar="LAMBDA_S,...")
+    options.add_argument("--steps", type=program.counts, default="1,2,3,4,5,10", metavar="L,L,...")
+    options.add_argument("--details", type=program.numbers, default="0,0.5,1,1.5,2", metavar="LAMBDA_S,...")
     options.add_argument("--ablation", type=Path, metavar="CSV")
-    options.add_argument("--device")
-    options.add_argument("--threads", type=int, help="default: torch's own choice")
     options.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     return options
 
 
 if __name__ == "__main__":
-    try:
-        run(parser().parse_args())
-    except (rdeic.RdeicError, OSError) as error:
-        sys.exit(f"figures: {error}")
+    program.leave(lambda: run(parser().parse_args()), OSError)

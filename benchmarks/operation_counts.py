@@ -175,15 +175,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
+    options = program.parser(__doc__, "-o --output")
     options.add_argument("--model", choices=PRESETS, default="sd21")
-    options.add_argument(
-        "--sizes", type=program.sizes, default=program.sizes("768x512,1920x1088"), metavar="WxH,..."
-    )
-    options.add_argument("--norms", type=lambda text: text.split(","), default=NORMS, metavar=",".join(NORMS))
+    options.add_argument("--sizes", type=program.sizes, default="768x512,1920x1088", metavar="WxH,...")
+    options.add_argument("--norms", type=program.among(NORMS), default=NORMS, metavar=",".join(NORMS))
     options.add_argument("--throughput", type=float, default=790.0, metavar="TFLOP/S")
     options.add_argument("--bandwidth", type=float, default=4.8, metavar="TB/S")
-    program.add_output(options)
     return options
 
 

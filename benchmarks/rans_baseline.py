@@ -201,12 +201,12 @@ def run(width: int, height: int, runs: int) -> None:
 
 
 def main() -> None:
-    options = program.parser(__doc__)
+    options = program.parser(__doc__, "--runs")
     options.add_argument("--size", type=program.size, default="768x512", metavar="WxH")
-    options.add_argument("--runs", type=int, default=5)
     chosen = options.parse_args()
-    run(*chosen.size, chosen.runs)
+    width, height = chosen.size
+    run(width, height, chosen.runs)
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -34,12 +34,10 @@ def seconds(model: Rdeic, features: CompressedFeatures, batch: int, seed: int) -
 
 
 def main() -> None:
-    parser = program.parser(__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--runs", type=int, default=5)
+    parser = program.parser(__doc__, "--threads", "--runs")
     parser.add_argument("--sizes", default="256x256,768x512")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    program.use_threads(options.threads)
     model, _ = checkpoints.load_model(registry.find("mini"), torch.device("cpu"))
     print("| size | pictures at once | pictures a second | to one at a time |\n|---|---:|---:|---:|")
     for size in options.sizes.split(","):
@@ -60,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

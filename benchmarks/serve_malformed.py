@@ -242,4 +242,4 @@ def _post(path: str, body: bytes) -> Request:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

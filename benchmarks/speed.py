@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec
 
 import numpy as np
-import torch
 
 import program
 import rdeic
@@ -175,8 +174,8 @@ def table(rows: list[Row]) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
+    program.use_threads(options.threads)
     if options.threads:
-        torch.set_num_threads(options.threads)
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # of the processes started below
     picture = images.read(options.picture)
     rows = program_rows(options.model, picture, options.runs)
@@ -190,12 +189,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
+    options = program.parser(__doc__, "--model", "--runs", "--threads", "-o --output")
     options.add_argument("picture", type=Path, nargs="?", default=EXAMPLE, metavar="PICTURE")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
-    options.add_argument("--runs", type=int, default=5)
-    options.add_argument("--threads", type=int, help="default: torch's own choice")
-    program.add_output(options)
     return options
 
 

@@ -67,7 +67,7 @@ def measure(subject: Subject, one: Named, quality: float) -> Allocation:
 
 def position_bits(latent: Latent) -> NDArray[np.float64]:
     """(h, w) bits by the integer tables that the range coder uses, escapes included."""
-    return symbol_bits(latent.symbols, tables.scale_index(latent.sigma)).sum(axis=0)
+    return np.asarray(symbol_bits(latent.symbols, tables.scale_index(latent.sigma)).sum(axis=0))
 
 
 def symbol_bits(symbols: NDArray[np.int64], scales: NDArray[np.int64]) -> NDArray[np.float64]:
