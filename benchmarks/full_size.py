@@ -32,7 +32,7 @@ import program
 import rdeic
 from full_size_parts import PARTS, WAYS, Meter, Row, Size, Subject, measure, profile
 from rdeic.checkpoints import checkpoints, registry
-from rdeic.config import PRESETS, SD21, AutoencoderConfig, ModelConfig
+from rdeic.config import PRESETS, SD21, ModelConfig
 from rdeic.evaluation import report
 from rdeic.model.model import Rdeic
 
@@ -41,14 +41,10 @@ SIZES = "512x512,768x512,1920x1080"
 TINY = dataclasses.replace(  # sd21 in small, to try the program with
     SD21,
     name="tiny",
-    autoencoder=AutoencoderConfig(
+    autoencoder=dataclasses.replace(
+        SD21.autoencoder,
         widths=(16, 16, 32, 32),
-        blocks_per_level=1,
-        latent_channels=4,
-        patch=1,
-        mid_attention=True,
-        subpixel=False,
-        latent_scale=0.18215,
+        blocks_per_level=1,  # type: ignore[arg-type]
     ),
     compression=dataclasses.replace(
         SD21.compression,

@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import exact_cost
 import full_size
 import full_size_parts as parts
 import operation_counts
+from rdeic.checkpoints.checkpoints import load_model
 from rdeic.evaluation import report
 from rdeic.model.model import Rdeic
 from rdeic.nn.norm import GroupNorm
+from rdeic.pictures import images
 from support.tiny import TINY
 
 
@@ -64,3 +67,14 @@ def test_counts_are_those_of_the_networks() -> None:
     assert library.launches_of_norms == 6 * len(norms)
     assert library.bytes_of_norms == 3 * kernels.bytes_of_norms
     assert kernels.bytes_of_norms < torch_.bytes_of_norms < library.bytes_of_norms
+
+
+@torch.inference_mode()
+def test_exact_arithmetic_is_costed_beside_float(tiny_folder: Path, photo: images.Picture) -> None:
+    model, _ = load_model(tiny_folder, "cpu")
+    padded = images.pad(photo, model.config.hyper_stride)
+    pixels = torch.from_numpy(padded).permute(2, 0, 1)[None] / 127.5 - 1
+    bits = exact_cost.count_bits(model, model.analyse(pixels), 200)
+    assert bits.y_stream == pytest.approx(bits.frequencies, rel=1e-3, abs=32)
+    assert bits.arithmetic == pytest.approx(bits.plain, rel=0.02) and bits.file > bits.y_stream
+    assert min(exact_cost.time_parts(model, pixels, 200, runs=1)) > 0

@@ -118,8 +118,9 @@ def encode_in_bands(exact: EntropyModel, y: Tensor, hyper: Tensor, rows: int) ->
 
 
 def _rounded(step: Pass, y: Tensor) -> Tensor:
-    """The symbols of a pass (1, c, 1, P) float64."""
-    return (step.half.take(y[:, step.channels]).double() - step.params.mu).round()
+    """The symbols of a pass (1, c, 1, P), in the precision of mu: float64 of an exact_copy."""
+    mu = step.params.mu
+    return (step.half.take(y[:, step.channels]).to(mu.dtype) - mu).round()
 
 
 def decode_y(
