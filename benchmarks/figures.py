@@ -26,12 +26,14 @@ from analyses.sweep import Axis, Decoding, Judge, Point
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.bench import times
 from rdeic.evaluation.bench.subject import Named, Subject, check_names
+from rdeic.evaluation.bench.times import Spread, StageTimes
 from rdeic.evaluation.report import Table
 from rdeic.pictures import images
 
 METRICS = ("psnr", "ms_ssim", "lpips", "dists", "gradients", "perceptual")
 TABLE_STEPS = (2, 5, 50)  # of the paper's Tables I and III
 TIMED = 5  # pictures at most
+QUALITY = 50.0  # that they are timed at
 
 TEXTS = {
     "steps": """\
@@ -159,12 +161,23 @@ def stage_times(work: Work) -> Section:
     rows = [
         row
         for subject in work.subjects()
-        for row in times.measure(subject, timed, times.QUALITY, TABLE_STEPS, 1, advance)
+        for row in times.measure(subject, timed, QUALITY, TABLE_STEPS, 1, advance)
     ]
-    work.numbers("times", times.as_csv(rows))
+    work.numbers("times", times_csv(rows))
     section = work.section("times", [], times.table(rows))
-    remarks = (*section.remarks[:2], f"{which(timed)}, quality {times.QUALITY:g}", load)
+    remarks = (*section.remarks[:2], f"{which(timed)}, quality {QUALITY:g}", load)
     return section._replace(remarks=remarks)
+
+
+def times_csv(rows: Sequence[StageTimes]) -> Table:
+    """The times as rows of a CSV file: mean and deviation of every stage, in seconds."""
+    stages = ("encoding", "denoising", "remaining")
+    header = (*StageTimes._fields[:7], *(f"{stage}_{what}" for stage in stages for what in Spread._fields))
+    lines = [
+        (*map(str, row[:7]), *(f"{value:.5g}" for stage in stages for value in getattr(row, stage)))
+        for row in rows
+    ]
+    return Table(header, lines)
 
 
 def ablations(work: Work) -> Section:

@@ -41,11 +41,7 @@ SIZES = "512x512,768x512,1920x1080"
 TINY = dataclasses.replace(  # sd21 in small, to try the program with
     SD21,
     name="tiny",
-    autoencoder=dataclasses.replace(
-        SD21.autoencoder,
-        widths=(16, 16, 32, 32),
-        blocks_per_level=1,  # type: ignore[arg-type]
-    ),
+    autoencoder=dataclasses.replace(SD21.autoencoder, widths=(16, 16, 32, 32), blocks_per_level=1),  # type: ignore[arg-type]
     compression=dataclasses.replace(
         SD21.compression,
         width=32,
