@@ -25,7 +25,7 @@ fuzz: $(VENV)/fuzz
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict src/rdeic
+	$(BIN)/mypy --strict src/rdeic benchmarks scripts
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

@@ -14,19 +14,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-import program
-import torch
 
+import program
 import rdeic
-from rdeic.evaluation import datasets, metrics, report
-from rdeic.evaluation.analyses import relay
-from rdeic.evaluation.analyses.relay import Relay
-from rdeic.evaluation.analyses.subject import Named, Subject
+from analyses import relay
+from analyses.relay import Relay
+from rdeic.evaluation import metrics, report
+from rdeic.evaluation.bench.subject import Named, Subject
 from rdeic.evaluation.conventional import Conventional
 from rdeic.evaluation.metrics import Judges
 from rdeic.pictures import images
@@ -137,7 +135,7 @@ def mean(scores: Sequence[dict[str, float]], name: str) -> float | None:
 def measure(options: argparse.Namespace, judges: Judges) -> Iterator[Bar]:
     """Raises what reading, compressing and restoring raise, and ConfigError for no pictures."""
     subject = Subject(options.model, options.device)
-    pictures = read(options.dataset, options.pictures)
+    pictures = [Named(e.name, images.read(e.path)) for e in program.scan(options.folder, options.pictures)]
     relays: list[Relay] = []
     pairs: dict[float, list[Pair]] = {bpp: [] for bpp in options.bpps}
     for done, one in enumerate(pictures, start=1):
@@ -150,14 +148,6 @@ def measure(options: argparse.Namespace, judges: Judges) -> Iterator[Bar]:
         reached = len(found) / len(pictures)
         yield Bar(f"{bpp:g} bpp", "share of pictures that get there", reached, None, 1.0, "at least")
         yield from file_bars(bpp, found) if found else ()
-
-
-def read(dataset: Path, most: int | None) -> list[Named]:
-    """`most` of the pictures, at even distances. Raises ConfigError if there are none, ImageError."""
-    found = datasets.scan(dataset)
-    count = min(most or len(found), len(found))
-    chosen = [found[i * len(found) // count] for i in range(count)]
-    return [Named(one.name, images.read(one.path)) for one in chosen]
 
 
 def table(bars: Sequence[Bar]) -> str:
@@ -182,8 +172,7 @@ def number(value: float | None) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """The exit status."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    program.use_threads(options.threads)
     judges = metrics.load(METRICS, options.perceptual, options.device)
     bars = list(measure(options, judges))
     missed = [one for one in bars if not one.met]
@@ -198,16 +187,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
-    options.add_argument("dataset", type=Path, metavar="DATASET_DIR")
-    options.add_argument("--perceptual", metavar="FILE", help="SqueezeNet 1.0 safetensors")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
-    options.add_argument("--device")
-    options.add_argument("--threads", type=int, help="default: torch's own choice")
-    options.add_argument("--pictures", type=int, metavar="N", help="at most, at even distances; default: all")
-    options.add_argument("--qualities", type=program.numbers, default="0,25,50,75,100", metavar="Q,Q,...")
+    shared = ("folder", "--pictures", "--model", "--device", "--threads", "--qualities", "--perceptual")
+    options = program.parser(__doc__, *shared, "-o --output")
     options.add_argument("--bpps", type=program.numbers, default="0.05,0.08,0.12", metavar="B,B,...")
-    program.add_output(options)
     return options
 
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import program
 from PIL import Image
 
+import program
 import rdeic
 from rdeic.evaluation import datasets, report
 from rdeic.pictures import images
@@ -130,13 +130,10 @@ def measure(options: argparse.Namespace) -> list[Row]:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
-    options.add_argument("folder", type=Path, metavar="FOLDER")
+    options = program.parser(__doc__, "folder", "--model", "-o --output")
     options.add_argument("--pictures", type=int, default=12)
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument("--before", metavar="SRC", help="folder with another version's package rdeic")
-    program.add_output(options)
     return options
 
 

@@ -25,12 +25,9 @@ from pathlib import Path
 
 import cross_worker
 import program
-from cross_worker import Configuration, Task
-
 import rdeic
-from rdeic import ConfigError
+from cross_worker import Configuration, Task
 from rdeic.checkpoints import registry
-from rdeic.pictures import images
 
 WEAKEST = {
     "ATEN_CPU_CAPABILITY": "default",
@@ -99,12 +96,10 @@ def run(options: argparse.Namespace) -> bool:
     """Whether every decoder found every encoder's symbols."""
     from rdeic.evaluation import report
 
-    paths = sorted(path for path in options.pictures.rglob("*") if path.suffix.lower() in images.SUFFIXES)
-    if not paths:
-        raise ConfigError(f"{options.pictures}: no pictures there")
+    paths = [entry.path for entry in program.scan(options.folder)]
     configurations = chosen(options)
     with tempfile.TemporaryDirectory() as folder:
-        qualities = tuple(round(float(quality) * 2.55) for quality in options.qualities.split(","))
+        qualities = tuple(round(quality * 2.55) for quality in options.qualities)
         pictures = tuple(str(path) for path in paths[: options.first])
         task = Task(str(registry.find(options.model)), pictures, qualities, options.float, folder)
         found = matrix(task, configurations)
@@ -128,14 +123,11 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
-    options.add_argument("pictures", type=Path, metavar="PICTURES", help="a folder")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
-    options.add_argument("--qualities", default="10,50,90", metavar="Q,Q,...", help="0 to 100")
+    options = program.parser(__doc__, "folder", "--model", "--qualities", "-o --output")
+    options.set_defaults(qualities="10,50,90")
     options.add_argument("--first", type=int, metavar="N", help="pictures; default: all")
     options.add_argument("--other", nargs=2, action="append", default=[], metavar=("NAME", "PYTHON"))
     options.add_argument("--float", action="store_true", help="the floating-point networks; must fail")
-    program.add_output(options)
     return options
 
 

@@ -111,7 +111,7 @@ def load(task: Task, configuration: Configuration) -> Rdeic:
     torch.set_num_threads(configuration.threads)
     torch.backends.mkldnn.set_flags(configuration.mkldnn)
     model = Rdeic(registry.describe(Path(task.model)).config)
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for file in registry.weight_files(Path(task.model)):
         state |= {name: torch.from_numpy(value) for name, value in load_file(str(file)).items()}
     torch.nn.Module.load_state_dict(model, state)
@@ -120,7 +120,9 @@ def load(task: Task, configuration: Configuration) -> Rdeic:
         model.prepare()  # the coding networks are no part of what `to` moves
     if configuration.outside == "float64":
         model.double()
-    return model.to(memory_format=torch.channels_last) if configuration.channels_last else model
+    if configuration.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def analysed(model: Rdeic, configuration: Configuration, path: str) -> torch.Tensor:
@@ -189,11 +191,11 @@ def symbols_hash() -> Iterator[Any]:
             digest.update(symbols.astype("<i4").tobytes())
             return symbols
 
-    latent_codec.SymbolEncoder, latent_codec.SymbolDecoder = Encoder, Decoder  # type: ignore[misc]
+    latent_codec.SymbolEncoder, latent_codec.SymbolDecoder = Encoder, Decoder  # type: ignore[attr-defined]
     try:
         yield digest
     finally:
-        latent_codec.SymbolEncoder, latent_codec.SymbolDecoder = SymbolEncoder, SymbolDecoder  # type: ignore[misc]
+        latent_codec.SymbolEncoder, latent_codec.SymbolDecoder = SymbolEncoder, SymbolDecoder  # type: ignore[attr-defined]
 
 
 def work(what: str, task: Task, configuration: Configuration) -> None:

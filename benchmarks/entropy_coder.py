@@ -17,9 +17,9 @@ from typing import Any
 
 import constriction
 import numpy as np
-import program
 from numpy.typing import NDArray
 
+import program
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
 from rdeic.entropy.tables import CENTRES, SCALES, scale_index
 from rdeic.evaluation import report

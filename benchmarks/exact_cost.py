@@ -1,6 +1,6 @@
 """What exact arithmetic costs, in bits and in seconds, against the same networks in float32.
 
-    python benchmarks/exact_cost.py PICTURES [--model NAME|DIR] [--qualities 0,50,100] [--limit N] [--runs 3]
+    python benchmarks/exact_cost.py PICTURES [--model NAME|DIR] [--qualities 0,50,100] [--pictures N] [--runs 3]
         [--threads 1]
 
 For each quality a Markdown row of bits, summed over the pictures, each beside the one before:
@@ -24,18 +24,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import program
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import rdeic
+import program
+from analyses.allocation import symbol_bits
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.container import payload
 from rdeic.container.container import OVERHEAD
 from rdeic.entropy import tables
 from rdeic.evaluation import report
-from rdeic.evaluation.analyses.allocation import symbol_bits
 from rdeic.model.entropy_model import EntropyModel
 from rdeic.model.latent_codec import Walked, encode_y, quantise_all
 from rdeic.model.model import Rdeic
@@ -48,7 +47,7 @@ from rdeic.types import CodedLatent, EntropyParams
 class Bits(NamedTuple):
     """Of one picture, or a sum."""
 
-    float: float
+    plain: float
     arithmetic: float
     scales: float
     frequencies: float
@@ -60,7 +59,7 @@ class Seconds(NamedTuple):
     """CPU seconds, the least of several runs."""
 
     analysis: float
-    float: float
+    plain: float
     exact: float
 
 
@@ -145,20 +144,20 @@ def bits_table(totals: dict[int, Bits]) -> str:
     for quality, total in totals.items():
         steps = zip(total[1:], total, strict=False)
         cells = [f"{now:,.0f} ({100 * (now / before - 1):+.2f}%)" for now, before in steps]
-        share = 100 * (total.frequencies / total.float - 1)
-        rows.append([f"{100 * quality / QUALITY_STEPS:g}", f"{total.float:,.0f}", *cells, f"{share:+.2f}%"])
-    return report.markdown(["quality", *Bits._fields, "float to frequencies"], rows)
+        share = 100 * (total.frequencies / total.plain - 1)
+        rows.append([f"{100 * quality / QUALITY_STEPS:g}", f"{total.plain:,.0f}", *cells, f"{share:+.2f}%"])
+    return report.markdown(["quality", "float", *Bits._fields[1:], "float to frequencies"], rows)
 
 
 def seconds_table(seconds: Seconds) -> str:
-    both = seconds.analysis + seconds.float, seconds.analysis + seconds.exact
+    both = seconds.analysis + seconds.plain, seconds.analysis + seconds.exact
     rows = [
         ["E and g_a", f"{seconds.analysis:.3f}", f"{seconds.analysis:.3f}", ""],
         [
             "coding y",
-            f"{seconds.float:.3f}",
+            f"{seconds.plain:.3f}",
             f"{seconds.exact:.3f}",
-            f"{seconds.exact / seconds.float - 1:+.0%}",
+            f"{seconds.exact / seconds.plain - 1:+.0%}",
         ],
         ["both", f"{both[0]:.3f}", f"{both[1]:.3f}", f"{both[1] / both[0] - 1:+.0%}"],
     ]
@@ -166,13 +165,10 @@ def seconds_table(seconds: Seconds) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    torch.set_num_threads(options.threads)
-    paths = sorted(path for path in options.pictures.rglob("*") if path.suffix.lower() in images.SUFFIXES)
-    paths = paths[: options.limit]
-    if not paths:
-        raise rdeic.ConfigError(f"{options.pictures}: no pictures there")
+    program.use_threads(options.threads)
+    paths = [entry.path for entry in program.scan(options.folder, options.pictures)]
     model, _ = checkpoints.load_model(registry.find(options.model), "cpu")
-    qualities = [round(float(q) * QUALITY_STEPS / 100) for q in options.qualities.split(",")]
+    qualities = [round(q * QUALITY_STEPS / 100) for q in options.qualities]
     with torch.inference_mode():
         pixels = [pixels_of(path, model.config.hyper_stride) for path in paths]
         latents = [model.analyse(one) for one in pixels]
@@ -187,13 +183,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
-    options.add_argument("pictures", type=Path, metavar="PICTURES")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
-    options.add_argument("--qualities", default="0,50,100", help="0..100, separated by commas")
-    options.add_argument("--limit", type=int, help="only the first so many pictures, by name")
-    options.add_argument("--runs", type=int, default=3)
-    options.add_argument("--threads", type=int, default=1)
+    options = program.parser(__doc__, "folder", "--pictures", "--model", "--qualities", "--runs", "--threads")
+    options.set_defaults(qualities="0,50,100", runs=3, threads=1)
     return options
 
 

@@ -26,11 +26,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import program
 import torch
-from full_size_parts import PARTS, WAYS, Meter, Row, Size, Subject, measure, profile
 
+import program
 import rdeic
+from full_size_parts import PARTS, WAYS, Meter, Row, Size, Subject, measure, profile
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.config import PRESETS, SD21, ModelConfig
 from rdeic.evaluation import report
@@ -41,7 +41,7 @@ SIZES = "512x512,768x512,1920x1080"
 TINY = dataclasses.replace(  # sd21 in small, to try the program with
     SD21,
     name="tiny",
-    autoencoder=dataclasses.replace(SD21.autoencoder, widths=(16, 16, 32, 32), blocks_per_level=1),
+    autoencoder=dataclasses.replace(SD21.autoencoder, widths=(16, 16, 32, 32), blocks_per_level=1),  # type: ignore[arg-type]
     compression=dataclasses.replace(
         SD21.compression,
         width=32,
@@ -84,7 +84,8 @@ def random_model(config: ModelConfig, device: torch.device) -> Rdeic:
     torch.manual_seed(0)
     with device:
         model = Rdeic(config)
-    return model.to(memory_format=torch.channels_last).prepare()  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.prepare()
 
 
 def load(options: argparse.Namespace, device: torch.device) -> tuple[Rdeic, torch.dtype]:
@@ -100,8 +101,7 @@ def load(options: argparse.Namespace, device: torch.device) -> tuple[Rdeic, torc
 
 def run(options: argparse.Namespace) -> list[Row]:
     """Prints and writes the tables -> their rows."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    program.use_threads(options.threads)
     device = torch.device(options.device)
     blank = Row("", "load", "", math.nan, math.nan, None, 0.0, None)
     loading, (model, precision) = Meter(device, 1).measure(lambda: load(options, device), blank)
@@ -139,12 +139,12 @@ def sizes(text: str) -> list[Size]:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
+    options = program.parser(__doc__, "--device", "--threads", "--runs", "-o --output")
+    options.set_defaults(runs=1, device="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument(
         "model", metavar="MODEL", nargs="?", help="an installed model's name, or a model folder"
     )
     options.add_argument("--config", choices=CONFIGS, help="random weights instead of a model's")
-    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--precision", choices=PRECISIONS, help="default: as `rdeic` would choose")
     options.add_argument("--encoder-precision", choices=PRECISIONS, default="fp32")
     options.add_argument("--sizes", type=sizes, default=sizes(SIZES), metavar="WxH,...")
@@ -152,10 +152,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--ways", type=program.among(WAYS), default=["library", "eager", "graphs"], metavar="WAY,..."
     )
-    options.add_argument("--runs", type=int, default=1)
-    options.add_argument("--threads", type=int, help="default: torch's own choice")
     options.add_argument("--profile", type=Path, metavar="FILE", help="kernels of the networks, by time")
-    program.add_output(options)
     return options
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 import sys
@@ -229,7 +230,8 @@ def network_row(model: Rdeic, subject: Subject, part: str, way: str, meter: Mete
         visit = GraphCache(capture_on(meter.device), at_once=True).visit(part)
 
         def run(*inputs: Tensor) -> Tensor:
-            return visit(work, *inputs)
+            found: Tensor = visit(work, *inputs)
+            return found
     elif way == "compile":
         run = torch.compile(work)
     reference, found = subject.references[part], run(*inputs)
@@ -253,7 +255,7 @@ def whole_rows(model: Rdeic, subject: Subject, way: str, meter: Meter) -> list[R
 
     works: dict[str, Callable[[], object]] = {
         "whole encode": lambda: model.encode(model.analyse(subject.x), 0),
-        **{f"whole decode, {steps} steps": lambda steps=steps: restore(steps) for steps in WHOLE_STEPS},
+        **{f"whole decode, {steps} steps": functools.partial(restore, steps) for steps in WHOLE_STEPS},
     }
     rows = [warm(work, subject.row(part, way), meter) for part, work in works.items()]
     model.stop_graphs()

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import program
 from PIL import Image
 
+import program
 from rdeic.checkpoints import registry
 from rdeic.codec import limits
 from rdeic.container.stored_size import Size
@@ -151,15 +151,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
+    options = program.parser(__doc__, "--model", "--threads", "-o --output")
     options.add_argument("photograph", type=Path, nargs="?", default=EXAMPLE, metavar="PHOTOGRAPH")
-    options.add_argument(
-        "--sizes", type=lambda text: [float(one) for one in text.split(",")], default=[1, 4, 12, 50, 100]
-    )
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
-    options.add_argument("--threads", type=int, help="default: torch's own choice")
+    options.add_argument("--sizes", type=program.numbers, default="1,4,12,50,100", metavar="MEGAPIXELS,...")
     options.add_argument("--max-memory", metavar="SIZE")
-    program.add_output(options)
     return options
 
 

@@ -25,17 +25,17 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import program
 import torch
-from tally import CHANNELS_LAST, FusedAttention, Tally, instrument
 from torch import Tensor
 
+import program
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
 from rdeic.model.entropy_model import EntropyModel
 from rdeic.model.latent_codec import symbols_of
 from rdeic.model.model import Rdeic
 from rdeic.nn.exact import exact_copy
+from tally import CHANNELS_LAST, FusedAttention, Tally, instrument
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NORMS = ("library", "torch", "kernels")
@@ -175,15 +175,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
+    options = program.parser(__doc__, "-o --output")
     options.add_argument("--model", choices=PRESETS, default="sd21")
-    options.add_argument(
-        "--sizes", type=program.sizes, default=program.sizes("768x512,1920x1088"), metavar="WxH,..."
-    )
-    options.add_argument("--norms", type=lambda text: text.split(","), default=NORMS, metavar=",".join(NORMS))
+    options.add_argument("--sizes", type=program.sizes, default="768x512,1920x1088", metavar="WxH,...")
+    options.add_argument("--norms", type=program.among(NORMS), default=NORMS, metavar=",".join(NORMS))
     options.add_argument("--throughput", type=float, default=790.0, metavar="TFLOP/S")
     options.add_argument("--bandwidth", type=float, default=4.8, metavar="TB/S")
-    program.add_output(options)
     return options
 
 

@@ -8,7 +8,6 @@ nothing but `rdeic.pillow` was imported. Medians.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
+import program
 import rdeic.pillow
 from rdeic.evaluation import report
 from rdeic.pictures import exif
@@ -27,6 +27,7 @@ PHOTO = Path(__file__).resolve().parent.parent / "examples" / "kodim23.png"
 _PROCESSES = 9
 _FIRST = """
 import sys, time
+import program
 import rdeic.pillow
 from PIL import Image
 begun = time.perf_counter()
@@ -61,9 +62,8 @@ def first_ms(path: Path) -> float:
 
 
 def main() -> None:
-    """The command line."""
-    options = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    options.add_argument("--runs", type=int, default=300)
+    options = program.parser(__doc__, "--runs")
+    options.set_defaults(runs=300)
     runs = options.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
         ours, jpeg = Path(folder, "photo.rdeic"), Path(folder, "photo.jpg")
@@ -82,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -8,13 +8,12 @@ means, with how far the default's pictures of the default's files are from float
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-import program
 
+import program
 import rdeic
 from rdeic.evaluation import metrics, report
 from rdeic.pictures import images
@@ -63,16 +62,14 @@ def row(
 
 
 def main() -> None:
-    parser = program.parser(__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", default="mini", metavar="NAME|DIR")
-    parser.add_argument("--qualities", default="0,50,100")
+    parser = program.parser(__doc__, "folder", "--model", "--qualities")
+    parser.set_defaults(qualities="0,50,100")
     options = parser.parse_args()
     plain = rdeic.load(options.model, "cpu", None, "fp32", "fp32")
     fast = rdeic.load(options.model, "cpu")
     judges = metrics.load(METRICS, None, "cpu")
-    pictures = [images.read(path) for path in sorted(options.folder.glob("*.png"))]
-    rows = [row(plain, fast, judges, pictures, float(quality)) for quality in options.qualities.split(",")]
+    pictures = [images.read(entry.path) for entry in program.scan(options.folder)]
+    rows = [row(plain, fast, judges, pictures, quality) for quality in options.qualities]
     header = (
         "quality",
         "bytes, fp32",
@@ -89,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -4,24 +4,58 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import rdeic
-from rdeic.evaluation import report
-
-
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """Its help is `doc`, a module's, as it stands."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-def add_output(options: argparse.ArgumentParser) -> None:
-    options.add_argument("-o", "--output", type=Path, metavar="CSV")
+from rdeic.evaluation import datasets, report
+from rdeic.evaluation.datasets import Entry
 
 
 def numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",") if part]
+
+
+def counts(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+# What several programs take. `parser.set_defaults` gives a program its own default.
+SHARED: dict[str, dict[str, Any]] = {
+    "folder": {"type": Path, "metavar": "PICTURES", "help": "a folder"},
+    "--pictures": {"type": int, "metavar": "N", "help": "at most, at even distances; default: all"},
+    "--model": {"default": "mini", "metavar": "NAME|DIR", "help": "an installed model, or a model folder"},
+    "--device": {"help": "cpu, cuda, mps; default: the best there is"},
+    "--threads": {"type": int, "metavar": "N", "help": "of torch; default: its own choice"},
+    "--runs": {"type": int, "default": 5, "metavar": "N"},
+    "--qualities": {"type": numbers, "default": "0,25,50,75,100", "metavar": "Q,Q,...", "help": "0 to 100"},
+    "--perceptual": {"metavar": "FILE", "help": 'weights of SqueezeNet 1.0 (safetensors), or "lpips"'},
+    "-o --output": {"type": Path, "metavar": "CSV"},
+}
+
+
+def parser(doc: str | None, *shared: str) -> argparse.ArgumentParser:
+    """Its help is `doc`, a module's, as it stands; it takes these of SHARED."""
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flags in shared:
+        options.add_argument(*flags.split(), **SHARED[flags])
+    return options
+
+
+def use_threads(count: int | None) -> None:
+    """As --threads says."""
+    if count:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def scan(folder: Path, most: int | None = None) -> list[Entry]:
+    """Pictures below a folder, by name; `most` of them at even distances. Raises ConfigError if there are none."""
+    found = datasets.scan(folder)
+    count = min(most or len(found), len(found))
+    return [found[i * len(found) // count] for i in range(count)]
 
 
 def size(text: str) -> tuple[int, int]:
@@ -34,7 +68,7 @@ def sizes(text: str) -> list[tuple[int, int]]:
     return [size(one) for one in text.split(",")]
 
 
-def among(choices: Sequence[str]) -> Callable[[str], list[str]]:
+def among(choices: Collection[str]) -> Callable[[str], list[str]]:
     """Reads names of these with commas between them."""
 
     def names(text: str) -> list[str]:

@@ -21,11 +21,11 @@ from importlib.machinery import PathFinder
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import program
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import program
 from rdeic.config import SD21
 from rdeic.entropy import tables
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
@@ -201,12 +201,12 @@ def run(width: int, height: int, runs: int) -> None:
 
 
 def main() -> None:
-    options = program.parser(__doc__)
+    options = program.parser(__doc__, "--runs")
     options.add_argument("--size", type=program.size, default="768x512", metavar="WxH")
-    options.add_argument("--runs", type=int, default=5)
     chosen = options.parse_args()
-    run(*chosen.size, chosen.runs)
+    width, height = chosen.size
+    run(width, height, chosen.runs)
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
-import program
 
+import program
 import rdeic
 from rdeic.evaluation import metrics, report
 from rdeic.evaluation.conventional import CODECS, Conventional
@@ -119,7 +119,8 @@ def row(
     seconds: tuple[float, float],
 ) -> Row:
     height, width, _ = picture.shape
-    return Row(path.name, width, height, *names, size, 8 * size / (width * height), *scores, *seconds)
+    about = (path.name, width, height, *names, size, 8 * size / (width * height))
+    return Row._make((*about, *scores, *seconds))
 
 
 def timed(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
@@ -212,9 +213,7 @@ def cell(value: object) -> object:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    paths = sorted(p for p in arguments.dataset.rglob("*") if p.suffix.lower() in images.SUFFIXES)
-    if not paths:
-        raise rdeic.ConfigError(f"{arguments.dataset}: no pictures there")
+    paths = [entry.path for entry in program.scan(arguments.folder)]
     goals = [Goal(f"q{value:g}", quality=value) for value in arguments.qualities]
     goals += [Goal(f"{value:g} bpp", bpp=value) for value in arguments.bpps]
     goals += [Goal(f"{value:.0f} bytes", max_bytes=round(value)) for value in arguments.byte_limits]
@@ -235,12 +234,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
-    options.add_argument("dataset", type=Path, metavar="DATASET_DIR")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
-    options.add_argument("--device")
+    shared = ("folder", "--model", "--device", "--qualities", "--perceptual", "-o --output")
+    options = program.parser(__doc__, *shared)
     options.add_argument("--encoder-precision", default="fp32", metavar="fp32|bf16|fp16")
-    options.add_argument("--qualities", type=program.numbers, default="0,25,50,75,100", metavar="Q,Q,...")
     options.add_argument(
         "--bpps", type=program.numbers, default="", metavar="B,B,...", help="wanted bits per pixel"
     )
@@ -255,8 +251,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME,...",
         help="default: all",
     )
-    options.add_argument("--perceptual", metavar="FILE", help='SqueezeNet 1.0 safetensors, or "lpips"')
-    program.add_output(options)
     return options
 
 

@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import program
 import ray
 
+import program
 from rdeic.ray import folders
 
 _BATCH = 4
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -22,15 +22,13 @@ import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import program
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import program
 import rdeic
 from rdeic.codec import scaling
 from rdeic.config import ModelConfig
@@ -47,7 +45,7 @@ LOWER_IS_BETTER = ("perceptual",)
 GRAIN = 2.0  # standard deviation, of 255
 WINDOW = (768, 384)  # 1/2, 1/3 and 1/6 of these sides are coded without padding
 WHOLE = 12_000_000  # pixels of the picture that a window is part of
-GRID = [0.001 * 2 ** (step / 4) for step in range(36)]  # bits per pixel
+GRID = [0.001 * 2.0 ** (step / 4) for step in range(36)]  # bits per pixel
 
 
 class Row(NamedTuple):
@@ -120,7 +118,7 @@ def line(rows: Sequence[Row], metric: str) -> NDArray[np.float64]:
     ordered = sorted(rows, key=lambda row: row.bpp)
     rates = [math.log(row.bpp) for row in ordered]
     values = [getattr(row, metric) for row in ordered]
-    return np.interp(np.log(GRID), rates, values, left=math.nan, right=math.nan)
+    return np.asarray(np.interp(np.log(GRID), rates, values, left=math.nan, right=math.nan))
 
 
 class Crossing(NamedTuple):
@@ -158,7 +156,7 @@ def crossing(gain: NDArray[np.float64]) -> float:
         return 0.0
     last = positive[-1]
     if last + 1 == len(GRID) or math.isnan(gain[last + 1]):
-        return GRID[last]
+        return float(GRID[last])
     share = gain[last] / (gain[last] - gain[last + 1])
     return float(GRID[last] * (GRID[last + 1] / GRID[last]) ** share)
 
@@ -210,19 +208,15 @@ def cell(value: float | None, best: bool) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    paths = sorted(path for path in options.dataset.iterdir() if path.suffix.lower() in images.SUFFIXES)
-    paths = (
-        paths[:: max(1, len(paths) // options.pictures)][: options.pictures] if options.pictures else paths
-    )
+    program.use_threads(options.threads)
+    entries = program.scan(options.folder, options.pictures)
     codec = rdeic.load(options.model, options.device)
     metrics = judges.load(METRICS, options.perceptual, options.device)
     rows: list[Row] = []
-    for done, path in enumerate(paths, start=1):
-        picture = enlarged(images.read(path), options.enlarge)
-        rows += measure(codec, metrics, picture, path.name, options)
-        print(f"{done}/{len(paths)} {path.name}", file=sys.stderr)
+    for done, entry in enumerate(entries, start=1):
+        picture = enlarged(images.read(entry.path), options.enlarge)
+        rows += measure(codec, metrics, picture, entry.name, options)
+        print(f"{done}/{len(entries)} {entry.name}", file=sys.stderr)
     remarks = program.remarks()
     pairs: list[Crossing] = []
     tables = []
@@ -234,22 +228,12 @@ def run(options: argparse.Namespace) -> None:
     program.tell("\n\n".join(tables), remarks, options.output, Row._fields, rows)
 
 
-def whole_numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part]
-
-
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
-    options.add_argument("dataset", type=Path, metavar="DATASET_DIR")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
-    options.add_argument("--device")
-    options.add_argument("--factors", type=whole_numbers, default="1,2,3,4,6,8", metavar="F,F,...")
-    options.add_argument("--qualities", type=program.numbers, default="0,10,30,60,100", metavar="Q,Q,...")
-    options.add_argument("--pictures", type=int, metavar="N", help="that many, evenly spread; default: all")
+    shared = ("folder", "--pictures", "--model", "--device", "--threads", "--qualities", "--perceptual")
+    options = program.parser(__doc__, *shared, "-o --output")
+    options.set_defaults(qualities="0,10,30,60,100")
+    options.add_argument("--factors", type=program.counts, default="1,2,3,4,6,8", metavar="F,F,...")
     options.add_argument("--enlarge", type=int, default=1, metavar="K")
-    options.add_argument("--perceptual", metavar="FILE", help="SqueezeNet 1.0 safetensors")
-    options.add_argument("--threads", type=int)
-    program.add_output(options)
     return options
 
 

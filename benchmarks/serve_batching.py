@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import program
 import torch
 from torch import Tensor
 
+import program
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.codec import codec, decoder
 from rdeic.container import container, payload
-from rdeic.evaluation.analyses import times
+from rdeic.evaluation.bench import times
 from rdeic.model import precision as precisions
 from rdeic.model.model import Rdeic
 from rdeic.types import CompressedFeatures
@@ -83,12 +83,10 @@ def rows(model: Rdeic, size: str, runs: int) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = program.parser(__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--runs", type=int, default=5)
+    parser = program.parser(__doc__, "--threads", "--runs")
     parser.add_argument("--sizes", default="256x256,768x512")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    program.use_threads(options.threads)
     cpu = torch.device("cpu")
     print("| precision | size | pictures at once | pictures a second | to one at a time | same |")
     print("|---|---|---:|---:|---:|---|")
@@ -100,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import program
 from PIL import Image
 
+import program
 import rdeic
 
 _SIZES = ((384, 256), (256, 256), (130, 96))
@@ -189,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -24,9 +24,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import program
-from serve_load import memory, server
-
 import rdeic
+from serve_load import memory, server
 
 _PATHS = ("/v1/compress", "/v1/decompress", "/v1/inspect", "/v1/compare", "/v1/show")
 _VALUES = (
@@ -243,4 +242,4 @@ def _post(path: str, body: bytes) -> Request:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import NamedTuple, ParamSpec
 
 import numpy as np
-import program
-import torch
 
+import program
 import rdeic
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.evaluation import report
@@ -175,8 +174,8 @@ def table(rows: list[Row]) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
+    program.use_threads(options.threads)
     if options.threads:
-        torch.set_num_threads(options.threads)
         os.environ["OMP_NUM_THREADS"] = str(options.threads)  # of the processes started below
     # Without bytecode, Python would compile our hundred modules at each start: an eighth of a second.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -192,12 +191,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = program.parser(__doc__)
+    options = program.parser(__doc__, "--model", "--runs", "--threads", "-o --output")
     options.add_argument("picture", type=Path, nargs="?", default=EXAMPLE, metavar="PICTURE")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
-    options.add_argument("--runs", type=int, default=5)
-    options.add_argument("--threads", type=int, help="default: torch's own choice")
-    program.add_output(options)
     return options
 
 

@@ -26,7 +26,7 @@ class Tally(TorchDispatchMode):
     """Counts what is dispatched while it is entered."""
 
     def __init__(self, kernels: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kernels = kernels
         self.operations, self.peak = 0.0, 0
         self.bytes, self.launches = Counter[str](), Counter[str]()

@@ -14,16 +14,16 @@ import argparse
 from collections.abc import Callable
 from typing import NamedTuple
 
-import program
 import torch
-from tally import CHANNELS_LAST, FusedAttention, Tally
 from torch import Tensor
 
+import program
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
 from rdeic.model.model import Rdeic
 from rdeic.model.tiles import Sample, Tiling
 from rdeic.nn import moments
+from tally import CHANNELS_LAST, FusedAttention, Tally
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -52,7 +52,8 @@ def networks(config: ModelConfig, dtype: torch.dtype) -> dict[str, Callable[[int
 
     def step(batch: int, height: int, width: int) -> Tensor:
         z, guide = (zeros(batch, channels, height, width, stride) for channels in (latents, width_of_guide))
-        return model.predict_noise(z, torch.zeros(batch, device="meta"), guide)
+        estimate: Tensor = model.predict_noise(z, torch.zeros(batch, device="meta"), guide)
+        return estimate
 
     return {
         "E": lambda batch, height, width: model.autoencoder.feature(zeros(batch, 3, height, width, 1)),
@@ -108,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     options = program.parser(__doc__)
     options.add_argument("--model", choices=PRESETS, default="sd21")
-    options.add_argument("--sizes", type=program.sizes, default=program.sizes("1920x1080"), metavar="WxH,...")
+    options.add_argument("--sizes", type=program.sizes, default="1920x1080", metavar="WxH,...")
     options.add_argument("--precision", choices=PRECISIONS, default="bf16")
     return options
 

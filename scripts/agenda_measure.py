@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from agenda_clock import Clock
 from PIL import Image
 
+from agenda_clock import Clock
 from rdeic.checkpoints import checkpoints, registry
 from rdeic.codec import codec
 from rdeic.container import container, payload

@@ -18,8 +18,8 @@ from types import FrameType
 from typing import NamedTuple, TextIO
 
 import torch
-from agenda_clock import Clock, OutOfTimeError
 
+from agenda_clock import Clock, OutOfTimeError
 from rdeic.checkpoints import registry
 from rdeic.checkpoints.checkpoints import load_model, save_model
 from rdeic.errors import ConfigError, TrainingError

@@ -15,7 +15,7 @@ from pathlib import Path
 import rdeic
 from rdeic.errors import ConfigError
 from rdeic.evaluation import report
-from rdeic.evaluation.analyses import drawing, sweep
+from rdeic.evaluation.bench import drawing
 from rdeic.evaluation.comparison import Cell, compare
 from rdeic.evaluation.means import Mean, curve, failures, means
 from rdeic.evaluation.results import Results, load
@@ -57,7 +57,7 @@ def _at_rate(table: AtRate, measured: Sequence[Metric]) -> str:
         )
         for row in table.rows
     ]
-    return report.markdown((f"{table.bpp:.3f} bpp", *map(sweep.titled, measured)), lines)
+    return report.markdown((f"{table.bpp:.3f} bpp", *(metric.heading for metric in measured)), lines)
 
 
 def _reading(one: Reading, metric: Metric) -> str:
@@ -100,7 +100,7 @@ def draw(results: Results, path: Path) -> None:
             if near:
                 lines.append(drawing.Line(codec, *zip(*near, strict=True)))
         if lines:
-            panels.append(drawing.Panel(sweep.titled(metric), "bits per pixel", lines))
+            panels.append(drawing.Panel(metric.heading, "bits per pixel", lines))
     drawing.curves(path, panels, columns=2)
 
 

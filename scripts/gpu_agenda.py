@@ -34,12 +34,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+
 from agenda_clock import Clock, OutOfTimeError
 from agenda_freight import Dispatch, join, pack
 from agenda_measure import compare_devices, time_full_size
 from agenda_tiny import make_tiny
 from agenda_train import freight, train_all
-
 from rdeic.errors import CheckpointError, ConfigError, RdeicError
 from rdeic.training import checkpoint, sources
 

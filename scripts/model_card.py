@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from training_record import Stage, data_section, read_stage, training_section
-
 import rdeic
 from rdeic.checkpoints import registry
 from rdeic.evaluation import report
-from rdeic.evaluation.report import Table
+from rdeic.evaluation.report import Stored
 from rdeic.system import files
+from training_record import Stage, data_section, read_stage, training_section
 
 PROTOCOL = """\
 Means over the pictures. Other codecs, where there are any, come at the size of rdeic's file, picture by picture, each
@@ -65,7 +64,7 @@ COLUMNS = (
 )
 
 
-def results_section(tables: list[Table]) -> Iterator[str]:
+def results_section(tables: list[Stored]) -> Iterator[str]:
     yield "## Results"
     yield PROTOCOL
     for table in tables:
@@ -82,7 +81,7 @@ def cell(row: dict[str, str], column: Column) -> str:
     return f"{float(value):.{column.decimals}f}{column.unit}" if value else "-"
 
 
-def speed_section(table: Table) -> Iterator[str]:
+def speed_section(table: Stored) -> Iterator[str]:
     yield "## Speed"
     lines = [
         (
@@ -97,7 +96,7 @@ def speed_section(table: Table) -> Iterator[str]:
     yield "\n".join(f"* {remark}" for remark in table.remarks)
 
 
-def limits_section(tables: list[Table], stages: list[Stage], observations: str) -> Iterator[str]:
+def limits_section(tables: list[Stored], stages: list[Stage], observations: str) -> Iterator[str]:
     yield "## Limits"
     yield "\n".join([*defeats(tables), *taught(stages), LIMITS])
     if observations:
@@ -105,7 +104,7 @@ def limits_section(tables: list[Table], stages: list[Stage], observations: str) 
         yield observations.strip()
 
 
-def defeats(tables: list[Table]) -> Iterator[str]:
+def defeats(tables: list[Stored]) -> Iterator[str]:
     """Where a conventional codec measures better at the same bytes."""
     means = [row for table in tables for row in table.rows if row["image"] == "mean"]
     ours = {row["setting"]: row for row in means if row["codec"] == "rdeic"}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import rdeic
 from rdeic.evaluation import report
-from rdeic.evaluation.report import Table
+from rdeic.evaluation.report import Stored
 from rdeic.training import config as settings
 from rdeic.training.config import TrainConfig
 
@@ -71,7 +71,7 @@ def read_stage(name: str, path: Path, log: Path) -> Stage:
     return Stage(name, path, config, done, seconds / 3600, held_out[-1], pictures[-1] if pictures else "")
 
 
-def data_section(manifest: Table) -> Iterator[str]:
+def data_section(manifest: Stored) -> Iterator[str]:
     rows = manifest.rows
     classes = Counter(row["licence_class"] for row in rows)
     if unknown := classes.keys() - GRANTED.keys() - NOT_GRANTED.keys():

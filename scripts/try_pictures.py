@@ -152,7 +152,7 @@ def by_imagecodecs(data: bytes) -> images.Picture:
     """What libvips may not read: BMP, JPEG XL, JPEG 2000, QOI, and TIFF of grey and RGB."""
     import imagecodecs
 
-    decoders = {
+    decoders: dict[str, Callable[[bytes], Any]] = {
         "BMP": imagecodecs.bmp_decode,
         "JXL": imagecodecs.jpegxl_decode,
         "JPEG2000": imagecodecs.jpeg2k_decode,
@@ -172,9 +172,8 @@ def by_imagecodecs(data: bytes) -> images.Picture:
         raise UnreadableError(f"samples of type {seen.dtype}")
     alpha = seen[..., -1:] / 255 if seen.shape[2] in (2, 4) and seen[..., -1].any() else np.ones((1, 1, 1))
     colours = seen[..., :1] if seen.shape[2] < 3 else seen[..., :3]
-    return np.rint(np.broadcast_to(colours * alpha + 255 * (1 - alpha), (*seen.shape[:2], 3))).astype(
-        np.uint8
-    )
+    blended = np.broadcast_to(colours * alpha + 255 * (1 - alpha), (*seen.shape[:2], 3))
+    return np.asarray(np.rint(blended), np.uint8)
 
 
 def simple_tiff(data: bytes) -> images.Picture:
@@ -186,14 +185,14 @@ def simple_tiff(data: bytes) -> images.Picture:
             raise UnreadableError("not simply grey or RGB")
         samples = page.asarray().reshape(page.shape) / (2**page.bitspersample - 1)
     samples = np.moveaxis(samples, 0, 2) if page.axes == "SYX" else samples
-    return np.rint(255 * (1 - samples if page.photometric == 0 else samples)).astype(np.uint8)
+    return np.asarray(np.rint(255 * (1 - samples if page.photometric == 0 else samples)), np.uint8)
 
 
 def luminance(picture: images.Picture) -> images.Picture:
     """Means of blocks, (H / 8, W / 8, 1), to which the interpolation of subsampled colours makes no difference."""
     light = images.pad(picture, BLOCK) @ np.array([0.299, 0.587, 0.114])
     blocks = light.reshape(light.shape[0] // BLOCK, BLOCK, light.shape[1] // BLOCK, BLOCK)
-    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)[..., None]
+    return np.asarray(np.rint(blocks.mean(axis=(1, 3))), np.uint8)[..., None]
 
 
 def stated_space(data: bytes, profile: bool) -> colour.Space | None:

@@ -11,15 +11,15 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import model_wheel
 import rdeic
-from conftest import TINY, save_random_model
+import record_model
 from rdeic import config
 from rdeic.checkpoints import model_wheels, registry
 from rdeic.codec import codec
@@ -27,20 +27,13 @@ from rdeic.codec.codecs import Codecs
 from rdeic.codec.weights import Settings
 from rdeic.evaluation.codecs import own
 from support import golden_files_set as golden_set
+from support.tiny import TINY, save_random_model
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(rdeic.__file__).parent
 PHOTO = ROOT / "examples" / "kodim23.png"
 EXACT = Settings("cpu", encoder_precision="fp32", precision="fp32")
 MINI, MINI_PRINT = registry.find("mini"), registry.fingerprint(registry.find("mini")).hex()
-
-
-@pytest.fixture(scope="module")
-def model_wheel() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "scripts"))
-        import model_wheel
-    return model_wheel
 
 
 class Wheels(NamedTuple):
@@ -52,7 +45,7 @@ class Wheels(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def wheels(model_wheel: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Wheels:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
     """Two small models of one name, and the two that made the golden files."""
     place = tmp_path_factory.mktemp("wheels")
     twins = [save_random_model(TINY, place / f"from{seed}" / "twin", seed) for seed in (1, 2)]
@@ -94,9 +87,7 @@ def listed(text: str) -> list[tuple[str, str, str]]:
     return [(name, print_, origin) for name, print_, _, _, origin, _ in found]
 
 
-def test_a_wheel_says_what_it_is_and_holds_no_code(
-    wheels: Wheels, model_wheel: ModuleType, tmp_path: Path
-) -> None:
+def test_a_wheel_says_what_it_is_and_holds_no_code(wheels: Wheels, tmp_path: Path) -> None:
     fingerprint, folder = next(iter(wheels.folders.items()))
     wheel = wheels.files[fingerprint]
     assert wheel.name == f"rdeic_model_twin_{fingerprint}-1.0-py3-none-any.whl"
@@ -118,14 +109,12 @@ def test_a_wheel_says_what_it_is_and_holds_no_code(
     assert again.read_bytes() == wheel.read_bytes()
 
 
-def test_no_wheel_without_a_licence(model_wheel: ModuleType, tiny_folder: Path) -> None:
+def test_no_wheel_without_a_licence(tiny_folder: Path) -> None:
     with pytest.raises(rdeic.ConfigError, match=r"LICENSE is missing.*--licence FILE"):
         model_wheel.look(tiny_folder, None, None)
 
 
-def test_a_model_of_several_rates_goes_in_whole(
-    model_wheel: ModuleType, tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_a_model_of_several_rates_goes_in_whole(tiny_folder: Path, tmp_path: Path) -> None:
     for rate in ("low", "high"):
         shutil.copytree(tiny_folder, tmp_path / "two" / rate)
     shutil.copy(tiny_folder / "config.json", tmp_path / "two")
@@ -247,7 +236,7 @@ def test_the_wheel_to_install_is_named_for_released_models_only(photo: np.ndarra
 
 
 def test_yesterdays_mini_restores_its_files_when_another_is_embedded(
-    model_wheel: ModuleType, tiny_folder: Path, tmp_path: Path
+    tiny_folder: Path, tmp_path: Path
 ) -> None:
     """All of it as a user has it: the package with other weights in it, and the wheel of those that made the file."""
     today = tmp_path / "today"
@@ -288,12 +277,7 @@ def test_the_embedded_weights_are_on_record() -> None:
 
 
 @pytest.mark.parametrize(("fingerprint", "name"), model_wheels.RELEASED.items())
-def test_released_weights_still_fit_the_networks(
-    fingerprint: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import record_model
-
+def test_released_weights_still_fit_the_networks(fingerprint: str, name: str) -> None:
     record = record_model.RECORDS / f"{name}-{fingerprint}.json"
     assert record.is_file(), "run `python scripts/record_model.py` while these weights are embedded"
     content = json.loads(record.read_text(encoding="utf-8"))

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from rdeic.diffusion import relay
 from rdeic.diffusion.schedule import (
     BASELINE,
-    BASELINE_STEPS,
     RELAY_DDIM,
     RELAY_DDPM,
     Sampler,
@@ -114,7 +113,7 @@ def test_relay_starts_at_index_n_minus_1_from_noisy_z_c(
 def test_the_baseline_starts_from_pure_noise_at_the_last_index(
     watched: Watched, features: CompressedFeatures
 ) -> None:
-    picture = watched.restore(features, BASELINE_STEPS, sampler=BASELINE)
+    picture = watched.restore(features, 50, sampler=BASELINE)
     eps = torch.randn(features.z_c.shape, generator=torch.Generator().manual_seed(1))
     assert torch.equal(watched.inputs[0][0], eps)
     visited = [t for _, t in watched.inputs]

@@ -8,29 +8,22 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+import man_page
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.fixture
-def man_page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import man_page
-
-    return man_page
-
-
-def test_the_committed_page_is_up_to_date(man_page: ModuleType) -> None:
+def test_the_committed_page_is_up_to_date() -> None:
     if f"typer=={importlib.metadata.version('typer')}" not in CONSTRAINTS:
         pytest.skip("other versions of typer word it differently")
     assert man_page.PAGE.read_text(encoding="utf-8") == man_page.page(), "run `make man`"
 
 
-def test_wheels_carry_it(man_page: ModuleType) -> None:
+def test_wheels_carry_it() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
     carried = build["targets"]["wheel"]["shared-data"]
     assert {ROOT / source: place for source, place in carried.items()} == {
@@ -38,7 +31,7 @@ def test_wheels_carry_it(man_page: ModuleType) -> None:
     }
 
 
-def test_every_command_and_option_is_there(man_page: ModuleType) -> None:
+def test_every_command_and_option_is_there() -> None:
     lines = man_page.page().splitlines()
     helped = subprocess.run(
         [sys.executable, "-m", "rdeic", "compress", "--help"], capture_output=True, text=True, check=True
@@ -60,7 +53,7 @@ def test_every_command_and_option_is_there(man_page: ModuleType) -> None:
 @pytest.mark.parametrize(
     "reader", [["mandoc", "-T", "lint", "-W", "error"], ["groff", "-man", "-T", "utf8", "-w", "mac", "-z"]]
 )
-def test_readers_of_manual_pages_have_no_complaints(man_page: ModuleType, reader: list[str]) -> None:
+def test_readers_of_manual_pages_have_no_complaints(reader: list[str]) -> None:
     if shutil.which(reader[0]) is None:
         pytest.skip(f"no {reader[0]} here")
     done = subprocess.run([*reader, str(man_page.PAGE)], capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rdeic.entropy import tables
 from rdeic.entropy.indices import pack_indices, packed_size, unpack_indices
-from rdeic.entropy.tables import CENTRES, SCALE_COUNT, SCALES, TOTAL, pmf, scale_index, scale_thresholds
+from rdeic.entropy.tables import CENTRES, SCALE_COUNT, SCALES, THRESHOLDS, TOTAL, pmf, scale_index
 from rdeic.errors import FileFormatError
 
 # --- tables ---
@@ -62,15 +62,15 @@ def test_scale_index_takes_the_scale_that_is_nearest_in_the_logarithm() -> None:
     nearest = np.abs(np.log(sigma)[:, None] - np.log(SCALES)).argmin(axis=1)
     assert (scale_index(sigma) == nearest).all()
     exact = [0.11 * (256 / 0.11) ** ((i + 0.5) / 63) for i in range(63)]
-    assert scale_thresholds() == pytest.approx(exact, abs=2.0**-32, rel=0)
+    assert pytest.approx(exact, abs=2.0**-32, rel=0) == THRESHOLDS
     assert min(abs(one * 2.0**32 % 1 - 0.5) for one in exact) > 1e-3  # no math library rounds another way
-    assert scale_index(scale_thresholds()).tolist() == list(range(63))
-    assert scale_index(np.nextafter(scale_thresholds(), np.inf)).tolist() == list(range(1, 64))
+    assert scale_index(THRESHOLDS).tolist() == list(range(63))
+    assert scale_index(np.nextafter(THRESHOLDS, np.inf)).tolist() == list(range(1, 64))
     assert scale_index(np.array([[0.0, 1e-30], [1e9, np.inf]])).tolist() == [[0, 0], [63, 63]]
     grid = np.arange(-4096, 2**18, 7) / 1024  # what the exact networks give
     limits = [np.nextafter(SCALES, 0), 2.0 ** np.arange(-4, 9), np.nextafter(2.0 ** np.arange(-4, 9), 0)]
     for sigma in (np.geomspace(0.05, 400, 10_001), grid, *limits):
-        counted = (sigma[:, None] > scale_thresholds()).sum(axis=1)
+        counted = (sigma[:, None] > THRESHOLDS).sum(axis=1)
         assert (scale_index(sigma) == counted).all()
 
 

@@ -67,7 +67,7 @@ def test_quality_is_interpolated_exactly_at_every_byte() -> None:
 
 
 def test_no_scale_threshold_is_near_a_sigma_that_can_occur() -> None:
-    in_units = tables.scale_thresholds() * 1024
+    in_units = tables.THRESHOLDS * 1024
     assert np.abs(in_units - np.rint(in_units)).min() > 0.002
 
 

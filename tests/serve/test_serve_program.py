@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import serve_malformed
+
 pytest.importorskip("fastapi")  # of rdeic[serve]
 
 from rdeic.errors import ConfigError
@@ -200,13 +202,8 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_malformed_requests_are_refused_and_leave_nothing(
-    port: int, large: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_malformed_requests_are_refused_and_leave_nothing(port: int, large: bytes) -> None:
     """A sample of benchmarks/serve_malformed.py."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-    import serve_malformed
-
     small = images.encode(images.read(large)[:40, :50], "png")
     seen = set()
     for request in serve_malformed.hand_made(150, [small, b"RDE\1rubbish"]):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rdeic.evaluation.analyses.subject import Subject
+from rdeic.evaluation.bench.subject import Subject
 from rdeic.model.latent_codec import decode_y, encode_y, quantise_all
 from rdeic.model.model import Rdeic
 from rdeic.nn.context import checkerboard

@@ -16,9 +16,9 @@ from rdeic.errors import ConfigError, ImageError
 from rdeic.system import files
 
 if TYPE_CHECKING:
-    from rdeic.evaluation.analyses.sizes import CoderSpeed, ColdStart, SizeCosts
-    from rdeic.evaluation.analyses.subject import Named
-    from rdeic.evaluation.analyses.times import StageTimes
+    from rdeic.evaluation.bench.sizes import CoderSpeed, ColdStart, SizeCosts
+    from rdeic.evaluation.bench.subject import Named
+    from rdeic.evaluation.bench.times import StageTimes
 
 _LARGEST_SIDE = 65_535
 _SIZE = "768x512"
@@ -56,8 +56,8 @@ def bench(arguments: list[str], options: BenchOptions) -> None:
     ImageError for a picture that cannot be read or that is not there, and where a result cannot be written.
     """
     from rdeic.evaluation import report
-    from rdeic.evaluation.analyses import times
-    from rdeic.evaluation.analyses.subject import Subject, check_names
+    from rdeic.evaluation.bench import times
+    from rdeic.evaluation.bench.subject import Subject, check_names
 
     megapixels = _megapixels(arguments, options)
     _check_plot(options.plot, megapixels)
@@ -82,7 +82,7 @@ def bench(arguments: list[str], options: BenchOptions) -> None:
     if options.json is not None:
         _write(options.json, json.dumps(found))
     if options.plot is not None and costs is not None:
-        from rdeic.evaluation.analyses import sizes
+        from rdeic.evaluation.bench import sizes
 
         sizes.plot(options.plot, costs.sizes)
     if options.json == STREAM:
@@ -99,7 +99,7 @@ def bench(arguments: list[str], options: BenchOptions) -> None:
 
 
 def _costs(options: BenchOptions, megapixels: list[float], advance: Advance) -> _Costs:
-    from rdeic.evaluation.analyses import sizes
+    from rdeic.evaluation.bench import sizes
 
     bench = sizes.Bench(options.models[0], options.device, options.quality, options.runs, advance, fail)
     size = _size(_SIZE)
@@ -109,7 +109,7 @@ def _costs(options: BenchOptions, megapixels: list[float], advance: Advance) -> 
 
 def _print_costs(costs: _Costs) -> None:
     from rdeic.evaluation import report
-    from rdeic.evaluation.analyses import sizes
+    from rdeic.evaluation.bench import sizes
 
     print("\n" + report.markdown(*sizes.table(costs.sizes)), end="\n\n")
     print(
@@ -178,7 +178,7 @@ def _costs_as_dict(costs: _Costs | None) -> dict[str, object]:
 
 def _read(arguments: list[str]) -> list[Named]:
     from rdeic.cli import pictures
-    from rdeic.evaluation.analyses.subject import Named
+    from rdeic.evaluation.bench.subject import Named
     from rdeic.pictures import images
 
     inputs = gather(arguments, pictures.kind())

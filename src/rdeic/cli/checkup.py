@@ -168,7 +168,7 @@ def _there_and_back(device: str | None) -> str:
     import numpy as np
 
     from rdeic.codec.codec import load
-    from rdeic.evaluation.analyses.times import synthetic
+    from rdeic.evaluation.bench.times import synthetic
 
     begun = time.perf_counter()
     codec, picture = load(device=device), synthetic(_WIDTH, _HEIGHT)[0].picture

@@ -90,4 +90,3 @@ RELAY_DDIM = Sampler(ddim_mix, relay=True)
 BASELINE = Sampler(
     ddpm_mix, relay=False
 )  # what the paper compares with: vanilla diffusion, steered but not started
-BASELINE_STEPS = 50

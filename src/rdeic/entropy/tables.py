@@ -58,11 +58,6 @@ _LOWEST = np.searchsorted(THRESHOLDS, _STARTS).astype(np.int64)  # of each bin: 
 _UPPER = np.append(THRESHOLDS, np.inf)  # (64,) above it, the next index begins
 
 
-def scale_thresholds() -> NDArray[np.float64]:
-    """(63,) ascending; the index of a sigma is the number of thresholds below it."""
-    return THRESHOLDS
-
-
 def scale_index(sigma: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """Index 0..63 of the table scale nearest to sigma in the logarithm, same shape."""
     values = np.asarray(sigma, np.float64)

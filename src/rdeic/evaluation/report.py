@@ -19,7 +19,14 @@ _REMARK = "# "
 
 
 class Table(NamedTuple):
-    """A CSV file of measurements."""
+    """What a Markdown table or a CSV file shows."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class Stored(NamedTuple):
+    """A CSV file of measurements, read."""
 
     remarks: tuple[str, ...]  # the lines above the header
     rows: list[dict[str, str]]
@@ -69,7 +76,7 @@ def write_csv(
     files.atomic_write(path, text.getvalue().encode())
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> Stored:
     """What `write_csv` wrote; any other CSV file with a header is a table without remarks.
 
     Raises ConfigError if it cannot be read.
@@ -79,7 +86,7 @@ def read_csv(path: Path) -> Table:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a table: {error}") from error
     remarks = tuple(line.removeprefix(_REMARK) for line in lines if line.startswith(_REMARK))
-    return Table(remarks, list(csv.DictReader(line for line in lines if not line.startswith(_REMARK))))
+    return Stored(remarks, list(csv.DictReader(line for line in lines if not line.startswith(_REMARK))))
 
 
 def _processor() -> str:

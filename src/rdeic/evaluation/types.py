@@ -114,6 +114,12 @@ class Metric(NamedTuple):
             return f"→ {self.ideal:g}"
         return "↓" if self.lower_is_better else "↑"
 
+    @property
+    def heading(self) -> str:
+        """Title, unit and arrow, for a column of a table or above a plot."""
+        unit = f", {self.unit}" if self.unit else ""
+        return f"{self.title}{unit} {self.arrow}"
+
 
 METRICS = (
     Metric("psnr", "PSNR", "dB", lower_is_better=False, of_set=False),

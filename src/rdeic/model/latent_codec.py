@@ -112,7 +112,8 @@ def encode_in_bands(exact: EntropyModel, y: Tensor, gain: Tensor, hyper: Tensor,
     coder = SymbolEncoder()
 
     def visit(step: Pass) -> Tensor:
-        rounded = _rounded(step, step.half.take(y[:, step.channels]) * gain[:, step.channels])
+        scaled = step.half.take(y[:, step.channels]) * gain[:, step.channels]
+        rounded = _rounded(step, scaled.double())
         scales = tables.scale_index(to_host(step.params.sigma.flatten()))
         coder.encode(to_host(rounded.flatten()).astype(np.int32), scales)
         return rounded + step.params.mu
@@ -122,8 +123,8 @@ def encode_in_bands(exact: EntropyModel, y: Tensor, gain: Tensor, hyper: Tensor,
 
 
 def _rounded(step: Pass, y: Tensor) -> Tensor:
-    """y at the positions of a pass, scaled -> its symbols (1, c, 1, P) float64."""
-    return (y.double() - step.params.mu).round_()
+    """y at the positions of a pass, scaled -> its symbols (1, c, 1, P), in the finer precision of y and mu."""
+    return (y - step.params.mu).round_()
 
 
 def decode_y(

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rdeic.errors import ConfigError
-from rdeic.evaluation.analyses.page import Table
-from rdeic.evaluation.analyses.subject import Named, Subject
+from rdeic.evaluation.bench.subject import Named, Subject
+from rdeic.evaluation.report import Table
 from rdeic.pictures.images import Picture
 
-QUALITY = 50.0
 SYNTHETIC = 5  # pictures, where none are given
 _PERIODS = (512, 719)  # pixels after which the fields of a texture repeat
 
@@ -187,17 +186,6 @@ def table(rows: Sequence[StageTimes]) -> Table:
             str(row.remaining),
             f"{slowest[row.model].denoising.mean / row.denoising.mean:.1f}x",
         )
-        for row in rows
-    ]
-    return Table(header, lines)
-
-
-def as_csv(rows: Sequence[StageTimes]) -> Table:
-    """The times as rows of a CSV file: mean and deviation of every stage, in seconds."""
-    stages = ("encoding", "denoising", "remaining")
-    header = (*StageTimes._fields[:7], *(f"{stage}_{what}" for stage in stages for what in Spread._fields))
-    lines = [
-        (*map(str, row[:7]), *(f"{value:.5g}" for stage in stages for value in getattr(row, stage)))
         for row in rows
     ]
     return Table(header, lines)

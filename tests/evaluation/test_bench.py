@@ -1,10 +1,9 @@
-"""The paper's ablations as tables, and the commands that measure and draw them all."""
+"""`rdeic bench`: times of every stage, costs by size, and what the program makes of them."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -16,67 +15,65 @@ import pytest
 
 import rdeic
 from rdeic import cli
-from rdeic.evaluation.analyses import ablation, times
-from rdeic.evaluation.types import Score
+from rdeic.evaluation.bench import times
+from rdeic.evaluation.bench.subject import Named, Subject, check_names
 from rdeic.pictures import images
 from rdeic.system import memory
 
-ROOT = Path(__file__).resolve().parents[2]
+
+@pytest.fixture(scope="module")
+def subject(tiny_folder: Path) -> Subject:
+    return Subject(str(tiny_folder), "cpu")
 
 
-# Ablations
+def test_models_are_told_apart(tiny_folder: Path, tmp_path: Path) -> None:
+    trained = [tmp_path / stage / "model" for stage in ("prior", "independent")]
+    for folder in trained:
+        shutil.copytree(tiny_folder, folder)
+    assert [Subject(str(folder), "cpu").name for folder in trained] == ["prior", "independent"]
+    check_names([str(folder) for folder in trained])
+    with pytest.raises(rdeic.ConfigError, match="prior: more than one model of this name; rename"):
+        check_names([str(trained[0]), str(trained[1]), str(trained[0])])
 
 
-def ablation_csv(path: Path) -> Path:
-    lines = ["# by a command", "variant,quality,image,bpp,psnr,ms_ssim,perceptual,denoise_seconds"]
-    for variant, scale, seconds in (("Baseline, 50 steps", 1.0, 5.0), ("+RRD, 2 steps", 0.5, 0.2)):
-        for i, bpp in enumerate((0.02, 0.04, 0.08, 0.16)):
-            lines.append(
-                f'"{variant}",{i},mean,{bpp * scale},{20 + i},{0.7 + i / 20},{0.5 - i / 10},{seconds}'
-            )
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+# Times
 
 
-def test_half_the_bits_at_equal_quality_are_50_percent_less(tmp_path: Path) -> None:
-    pytest.importorskip("bjontegaard")
-    header, rows = ablation.table(ablation.read(ablation_csv(tmp_path / "ablation.csv")))
-    assert header[:3] == ("variant", "rates", "denoising (s)")
-    assert list(rows[0]) == ["Baseline, 50 steps", "0.020 to 0.160 bpp", "5.000", "0%", "0%", "0%"]
-    assert list(rows[1]) == ["+RRD, 2 steps", "0.010 to 0.080 bpp", "0.200", "-50.0%", "-50.0%", "-50.0%"]
+def test_denoising_is_told_apart_from_the_rest(subject: Subject, photo: images.Picture) -> None:
+    calls: list[None] = []
+    pictures = [Named("a", photo), Named("b", photo[:80])]
+    few, many = times.measure(subject, pictures, 50, [1, 60], 2, lambda: calls.append(None))
+    assert (few.steps, many.steps, few.samples, len(calls)) == (1, 60, 4, 4)
+    assert (few.width, few.height) == (0, 0)  # of different sizes
+    assert many.denoising.mean > 3 * few.denoising.mean > 0
+    assert many.remaining.mean < many.denoising.mean
+    assert few.encoding == many.encoding and few.encoding.mean > 0 and few.remaining.mean > 0
+    header, rows = times.table([few, many])
+    assert header[1:3] == ("steps", "encoding (s)") and rows[1][-1] == "1.0x" and float(rows[0][-1][:-1]) > 3
+    with pytest.raises(rdeic.ConfigError, match="301 steps"):
+        times.measure(subject, pictures, 50, [301], 1, lambda: None)
 
 
-def test_a_rate_over_few_common_qualities_says_so_and_over_none_is_none(tmp_path: Path) -> None:
-    pytest.importorskip("bjontegaard")
-    rows = ablation.read(ablation_csv(tmp_path / "ablation.csv"))
-
-    def shifted(decibels: float) -> str:  # the second variant's PSNR, 20 to 23 dB as the first's
-        moved = [r._replace(scores=(Score("psnr", r.scores[0].value + decibels),)) for r in rows[4:]]
-        return ablation.table([*rows[:4], *moved])[1][1][3]
-
-    assert shifted(2.0).endswith("%")
-    assert shifted(2.75).endswith("% (of 4%)")  # 0.25 of 5.75 dB
-    assert shifted(3.5) == "-"
+def test_spread() -> None:
+    assert times.spread([1.0, 3.0]) == (2.0, pytest.approx(np.sqrt(2)))
+    assert times.spread([0.5]) == (0.5, 0.0)
+    assert str(times.spread([0.1, 0.3])) == "0.200 ± 0.141"
 
 
-def test_figures_of_the_paper_get_their_variants(tmp_path: Path) -> None:
-    rows = ablation.read(ablation_csv(tmp_path / "ablation.csv"))
-    assert {name: len(chosen) for name, chosen in ablation.figures(rows).items()} == {"fig7": 8}
-    renamed = [row._replace(variant=f"my {row.variant}") for row in rows]
-    assert ablation.figures(renamed) == {"all": renamed}
+@pytest.mark.parametrize(("width", "height"), [(64, 48), (1, 1), (33, 2)])
+def test_generated_pictures(width: int, height: int) -> None:
+    pictures = times.synthetic(width, height)
+    assert {one.picture.shape for one in pictures} == {(height, width, 3)}
+    assert [one.picture.tobytes() for one in times.synthetic(width, height)] == [
+        one.picture.tobytes() for one in pictures
+    ]
+    if width == 64:
+        row = pictures[0].picture[:, :, 0].astype(float)
+        assert np.corrcoef(row[:, :-1].ravel(), row[:, 1:].ravel())[0, 1] > 0.6  # smooth, as photographs are
+        assert not np.array_equal(pictures[0].picture, pictures[1].picture)
 
 
-def test_other_tables_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("codec,bpp\njpeg,0.1\n", encoding="utf-8")
-    with pytest.raises(rdeic.ConfigError, match="no table of ablations"):
-        ablation.read(tmp_path / "x.csv")
-    table = ablation_csv(tmp_path / "y.csv")
-    table.write_text(table.read_text(encoding="utf-8").replace("0.04,", "much,"), encoding="utf-8")
-    with pytest.raises(rdeic.ConfigError, match=r"y\.csv: not a table of ablations"):
-        ablation.read(table)
-
-
-# The commands
+# The program
 
 
 class Outcome(NamedTuple):
@@ -175,39 +172,3 @@ def test_textures_are_the_same_everywhere_and_never_repeat() -> None:
     assert all(texture[..., channel].std() > 30 for channel in range(3))
     for period in (512, 719, 1024):
         assert (texture[:, :-period] != texture[:, period:]).mean() > 0.9
-
-
-def test_every_figure_by_one_command(tiny_folder: Path, photo: images.Picture, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("bjontegaard")
-    data, out = tmp_path / "data", tmp_path / "out"
-    data.mkdir()
-    for name, picture in (("a.png", photo), ("b.png", photo[:, ::-1].copy()), ("c.png", photo)):
-        images.write(picture, data / name, "png")
-    command = [sys.executable, str(ROOT / "scripts" / "figures.py"), "all", "--model", str(tiny_folder)]
-    arguments = ["--data", str(data), "--pictures", "2", "--steps", "1,3", "--details", "0,1", "--show", "b"]
-    table = ["--ablation", str(ablation_csv(tmp_path / "ablation.csv"))]
-    other = shutil.copytree(tiny_folder, tmp_path / "other")
-    done = subprocess.run(
-        [*command, *arguments, *table, "--against", str(other), "--device", "cpu", "-o", str(out)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    text = (out / "figures.md").read_text(encoding="utf-8")
-    assert len([line for line in text.splitlines() if line.startswith("## ")]) == 6
-    assert "2 pictures: a, b" in text and "not measured: perceptual" in text
-    drawn = {path.name for path in (out / "images" / "figures").iterdir()}
-    assert drawn == {
-        "steps.svg", "detail.svg", "detail.jpg", "allocation.jpg", "correlation.svg", "ablation-fig7.svg",
-    }  # fmt: skip
-    for name in drawn:
-        assert f"(images/figures/{name})" in text
-        path = out / "images" / "figures" / name
-        assert path.stat().st_size < 150_000
-        if path.suffix == ".svg":
-            assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
-        else:
-            images.read(path)
-    stored = {path.stem for path in (out / "measurements" / "figures").iterdir()}
-    assert stored == {"steps", "detail", "allocation", "correlation", "times"}

@@ -1,12 +1,8 @@
-"""The script that trains and measures the ablations by itself, on the tiny model."""
+"""The program that trains and measures the ablations by itself, on the tiny model."""
 
 from __future__ import annotations
 
-import csv
-import importlib
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,9 +10,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import ablation
 import rdeic
+from analyses.ablation import FIGURES
 from rdeic.errors import ConfigError
-from rdeic.evaluation.analyses.ablation import FIGURES
+from rdeic.evaluation import report
 from rdeic.pictures import images
 from rdeic.training import config as settings
 from rdeic.training import metrics
@@ -28,23 +26,10 @@ CONFIGS = ROOT / "configs"
 pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorboard's dependencies
 
 
-def script(name: str) -> ModuleType:
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / "scripts"))
-
-
-def csv_rows(path: Path) -> list[dict[str, str]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs to train on and to measure, and the weights of a distance."""
-    top = tmp_path_factory.mktemp("scripts")
+    top = tmp_path_factory.mktemp("ablation")
     rng = np.random.default_rng(0)
     for name, count in (("train", 3), ("eval", 2)):
         (top / name).mkdir()
@@ -56,36 +41,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-# Exporting
-
-
-def test_an_export_can_move_the_range_of_rates(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    monkeypatch.setattr(sys, "argv", ["export_model.py", str(folder / "start"), str(out), "--gains", "-0.25"])
-    script("export_model").main()
-    before, after = (
-        load_file(place / "model.safetensors")["compression.log_gain.knots"].float()
-        for place in (folder / "start", out)
-    )
-    assert torch.equal(after[0], (before[0] - 0.25).half().float())
-    assert torch.equal(after[1:], before[1:].half().float())
-    monkeypatch.setattr(sys, "argv", [*sys.argv[:3], "--gains", *["1"] * (len(before) + 1)])
-    with pytest.raises(ConfigError, match="more than the model has knots"):
-        script("export_model").main()
-
-
-# The ablation table
-
-
 def test_every_method_names_a_configuration_and_every_configuration_is_used() -> None:
-    module = script("ablation")
-    runs = {method.run for methods in module.SETS.values() for method in methods}
+    runs = {method.run for methods in ablation.SETS.values() for method in methods}
     models = {settings.read(CONFIGS / "ablation" / f"{run}.toml").model for run in runs}
-    used = runs | {Path(model).parent.name for model in models} | {module.PRIOR}
+    used = runs | {Path(model).parent.name for model in models} | {ablation.PRIOR}
     assert used == {path.stem for path in (CONFIGS / "ablation").glob("*.toml")}
-    names = {method.name for methods in module.SETS.values() for method in methods}
+    names = {method.name for methods in ablation.SETS.values() for method in methods}
     assert all(names.issuperset(drawn) for drawn in FIGURES.values())
 
 
@@ -95,20 +56,20 @@ def test_gains_at_equal_rates_need_no_common_quality(tmp_path: Path) -> None:
     for name, better in (("Baseline", 0.0), ("+RRD", 3.25)):
         lines += [f"{name},{i},{0.02 * 2**i},{15 + better + i * i / 8},1" for i in range(4)]
     path.write_text("\n".join(lines), encoding="utf-8")
-    assert "| +RRD | +3.2500 |" in script("ablation").tables(path)
+    assert "| +RRD | +3.2500 |" in ablation.tables(path)
 
 
 @pytest.mark.slow
 def test_one_command_trains_measures_and_does_nothing_twice(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("bjontegaard")
     pytest.importorskip("pytorch_msssim")
-    module, out = script("ablation"), tmp_path / "out"
+    out = tmp_path / "out"
     given = ["--data", folder / "train", "--eval", folder / "eval", "--start", folder / "start", "-o", out]
     given += ["--perceptual", folder / "squeezenet.safetensors", "--crop", "192x192", "--sets", "table2,fig9"]
     arguments = [*map(str, given), "--steps-scale", "1e-4", "--threads", "1"]
-    module.main(arguments)
-    rows = csv_rows(out / "ablation.csv")
-    variants = [method.name for name in ("table2", "fig9") for method in module.SETS[name]]
+    ablation.main(arguments)
+    rows = report.read_csv(out / "ablation.csv").rows
+    variants = [method.name for name in ("table2", "fig9") for method in ablation.SETS[name]]
     assert [row["variant"] for row in rows[::4]] == variants  # at four qualities each
     table = (out / "ablation.md").read_text(encoding="utf-8")
     assert all(f"| {variant} |" in table for variant in variants)
@@ -133,14 +94,14 @@ def test_one_command_trains_measures_and_does_nothing_twice(folder: Path, tmp_pa
     models = {path: load_file(path) for path in out.rglob("model.safetensors")}
     assert len(models) == 9
     given = load_file(folder / "start" / "model.safetensors")
-    prior = models[out / module.PRIOR / "model" / "model.safetensors"]
+    prior = models[out / ablation.PRIOR / "model" / "model.safetensors"]
     changed = {key.split(".")[0] for key in given if not torch.equal(prior[key], given[key])}
     assert changed == {"unet", "compression"}  # of the latter a codebook of the configuration's size
     frozen = [key for key in prior if key.startswith(("autoencoder.", "unet."))]
     assert all(torch.equal(model[key], prior[key]) for model in models.values() for key in frozen)
 
     before = {path: path.stat().st_mtime_ns for path in models}
-    module.main(arguments)
+    ablation.main(arguments)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == before
     with pytest.raises(ConfigError, match="another --start or --steps-scale"):
-        module.main([*arguments, "--steps-scale", "2e-4"])
+        ablation.main([*arguments, "--steps-scale", "2e-4"])

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analyses import maps
 from rdeic.entropy import tables
-from rdeic.evaluation.analyses import drawing
-from rdeic.evaluation.analyses.page import Table
-from rdeic.evaluation.analyses.subject import Latent, Named, Subject
+from rdeic.evaluation.bench import drawing
+from rdeic.evaluation.bench.subject import Latent, Named, Subject
+from rdeic.evaluation.report import Table
 from rdeic.pictures import images
 from rdeic.pictures.images import Picture
 
@@ -47,7 +48,7 @@ def measure(subject: Subject, one: Named, quality: float) -> Allocation:
     """Compresses a picture at a quality 0..100 and takes its bits apart."""
     blob = subject.make(one.picture, quality)
     bits = position_bits(subject.latent(blob, one.picture))
-    rows, columns = subject.positions(one.picture)
+    rows, columns = maps.positions(subject, one.picture)
     seen = bits[:rows, :columns]
     flat, busy = shares(seen, contrast(one.picture, subject.config.y_stride))
     height, width, _ = one.picture.shape
@@ -66,7 +67,7 @@ def measure(subject: Subject, one: Named, quality: float) -> Allocation:
 
 def position_bits(latent: Latent) -> NDArray[np.float64]:
     """(h, w) bits by the integer tables that the range coder uses, escapes included."""
-    return symbol_bits(latent.symbols, tables.scale_index(latent.sigma)).sum(axis=0)
+    return np.asarray(symbol_bits(latent.symbols, tables.scale_index(latent.sigma)).sum(axis=0))
 
 
 def symbol_bits(symbols: NDArray[np.int64], scales: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -101,7 +102,7 @@ def draw(path: Path, pictures: Sequence[Named], found: Sequence[Allocation]) -> 
     columns = [
         (model, quality) for model, quality in dict.fromkeys((one.model, one.quality) for one in found)
     ]
-    maps = {(one.image, one.model, one.quality): one for one in found}
+    by_place = {(one.image, one.model, one.quality): one for one in found}
     several = len({model for model, _ in columns}) > 1
     limit = max(float(np.percentile(one.relative, CLIP)) for one in found)
     shape = pictures[0].picture.shape
@@ -110,14 +111,14 @@ def draw(path: Path, pictures: Sequence[Named], found: Sequence[Allocation]) -> 
     with drawing.figure(path, width * (len(columns) + 1) + 0.8, height) as made:
         grid = made.subplots(len(pictures), len(columns) + 1, squeeze=False)
         for row, one in zip(grid, pictures, strict=True):
-            drawing.bare(row[0], Path(one.name).stem)
+            maps.bare(row[0], Path(one.name).stem)
             row[0].imshow(one.picture)
             for axes, (model, quality) in zip(row[1:], columns, strict=True):
-                allocation = maps[one.name, model, quality]
+                allocation = by_place[one.name, model, quality]
                 bpp = allocation.file_bits / allocation.pixels
                 name = f"{model}, " if several else ""
-                drawing.bare(axes, f"{name}quality {quality:g}, {bpp:.3f} bpp")
-                image = axes.imshow(allocation.relative, cmap=drawing.MAP_COLOURS, vmin=0, vmax=limit)
+                maps.bare(axes, f"{name}quality {quality:g}, {bpp:.3f} bpp")
+                image = axes.imshow(allocation.relative, cmap=maps.COLOURS, vmin=0, vmax=limit)
         label = "bits of y, 1: the picture's mean"
         made.colorbar(image, ax=list(grid[:, 1:].flat), label=label, extend="max", pad=0.01, panchor=False)
 

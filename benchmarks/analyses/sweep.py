@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rdeic.evaluation.analyses import drawing
-from rdeic.evaluation.analyses.drawing import Line, Panel
-from rdeic.evaluation.analyses.page import Table
-from rdeic.evaluation.analyses.subject import Named, Subject
+from rdeic.evaluation.bench import drawing
+from rdeic.evaluation.bench.drawing import Line, Panel
+from rdeic.evaluation.bench.subject import Named, Subject
+from rdeic.evaluation.report import Table
 from rdeic.evaluation.types import METRICS, Metric, Score
 from rdeic.pictures.images import Picture
 
@@ -114,7 +114,7 @@ def draw(path: Path, points: Sequence[Point], axis: Axis) -> None:
     """
     averages = means(points)
     panels = [
-        _panel(titled(metric), axis, averages, [point.score(metric.name) for point in averages])
+        _panel(metric.heading, axis, averages, [point.score(metric.name) for point in averages])
         for metric in metrics(averages)
     ]
     panels.append(_panel("time to restore, s", axis, averages, [one.decode_seconds for one in averages]))
@@ -125,7 +125,7 @@ def table(points: Sequence[Point], axis: Axis) -> Table:
     """A Markdown table of means; the best of each quality is bold."""
     averages = means(points)
     measured = metrics(averages)
-    header = ("quality", axis.name, "bpp", *(titled(metric) for metric in measured), "seconds")
+    header = ("quality", axis.name, "bpp", *(metric.heading for metric in measured), "seconds")
     rows = []
     for point in averages:
         rivals = [other for other in averages if other.quality == point.quality]
@@ -139,12 +139,6 @@ def table(points: Sequence[Point], axis: Axis) -> Table:
             )
         )
     return Table(header, rows)
-
-
-def titled(metric: Metric) -> str:
-    """What stands above a panel or a column, with its unit and an arrow that points to where it is better."""
-    unit = f", {metric.unit}" if metric.unit else ""
-    return f"{metric.title}{unit} {metric.arrow}"
 
 
 def as_csv(points: Sequence[Point]) -> Table:

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analyses import maps
+from analyses.maps import Matrix
+from rdeic.entropy import tables
 from rdeic.errors import ConfigError
-from rdeic.evaluation.analyses import drawing
-from rdeic.evaluation.analyses.drawing import Matrix
-from rdeic.evaluation.analyses.page import Table
-from rdeic.evaluation.analyses.subject import Named, Subject
+from rdeic.evaluation.bench.subject import Named, Subject
+from rdeic.evaluation.report import Table
 
 RADIUS = 2  # the map is 5x5
 
@@ -34,17 +35,18 @@ class Correlation(NamedTuple):
 
 def measure(subject: Subject, pictures: Sequence[Named], quality: float) -> Correlation:
     """Over pictures at a quality 0..100. Raises ConfigError for a picture smaller than the window."""
-    maps, coded = [], []
+    uncoded, coded = [], []
     for one in pictures:
-        rows, columns = subject.positions(one.picture)
+        rows, columns = maps.positions(subject, one.picture)
         if min(rows, columns) <= RADIUS:
             raise ConfigError(
                 f"{one.name}: too small for neighbours {RADIUS} positions of y away; leave it out"
             )
         latent = subject.latent(subject.make(one.picture, quality), one.picture)
-        maps.append(correlation(latent.normalised[:, :rows, :columns]))
-        coded.append(correlation(latent.coded[:, :rows, :columns]))
-    return Correlation(subject.name, quality, len(maps), np.mean(maps, axis=0), np.mean(coded, axis=0))
+        sigma = np.maximum(latent.sigma, tables.SCALE_MIN)  # as coding has it
+        uncoded.append(correlation(((latent.y - latent.mu) / sigma)[:, :rows, :columns]))
+        coded.append(correlation((latent.symbols / sigma)[:, :rows, :columns]))
+    return Correlation(subject.name, quality, len(uncoded), np.mean(uncoded, axis=0), np.mean(coded, axis=0))
 
 
 def nearest(correlations: NDArray[np.float64]) -> float:
@@ -134,7 +136,7 @@ def draw(path: Path, found: Sequence[Correlation]) -> None:
     names = [f"{one.model + ', ' if several else ''}quality {one.quality:g}" for one in found]
     above = [Matrix(name, one.map) for name, one in zip(names, found, strict=True)]
     below = [Matrix(f"{name}, as coded", one.coded) for name, one in zip(names, found, strict=True)]
-    drawing.matrices(path, [above, below], "correlation")
+    maps.matrices(path, [above, below], "correlation")
 
 
 def _overlap(

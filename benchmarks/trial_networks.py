@@ -1,6 +1,6 @@
 """Networks for mini's autoencoder side by side: each trained from scratch for the same time, then judged held out.
 
-    python scripts/trial_networks.py mini mini-next --config configs/mini-next/autoencoder.toml --minutes 12 \
+    python benchmarks/trial_networks.py mini mini-next --config configs/mini-next/autoencoder.toml --minutes 12 \
         --data PHOTOGRAPHS
 
 Time is the processor's, not the clock's: other programs beside it change the end of a trial, not its result. One line
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-import rdeic
+import program
 from rdeic.config import PRESETS, ModelConfig, from_json
 from rdeic.model.model import Rdeic
 from rdeic.training import config as settings
@@ -75,21 +75,16 @@ def trial(name: str, arguments: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("networks", nargs="+", metavar="PRESET|JSON")
     options.add_argument("--config", type=Path, required=True, help="of the autoencoder stage")
     options.add_argument("--data", type=Path, action="append", required=True)
     options.add_argument("--minutes", type=float, default=20.0, help="of one processor, each")
     arguments = options.parse_args()
+    torch.set_num_threads(1)
     for name in arguments.networks:
         print(trial(name, arguments), flush=True)
 
 
 if __name__ == "__main__":
-    try:
-        torch.set_num_threads(1)
-        main()
-    except rdeic.RdeicError as error:
-        sys.exit(f"trial_networks: {error}")
+    program.leave(main)

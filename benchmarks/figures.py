@@ -1,10 +1,10 @@
 """The analyses of the paper for a model of ours: a page of figures and tables, and the numbers behind them.
 
-    python scripts/figures.py all --data KODAK --perceptual squeezenet.safetensors -o docs
-    python scripts/figures.py NAME ...        # one of steps, detail, allocation, correlation, times, ablation
+    python benchmarks/figures.py all --data KODAK --perceptual squeezenet.safetensors -o docs
+    python benchmarks/figures.py NAME ...        # one of steps, detail, allocation, correlation, times, ablation
 
 Written are figures.md, images/figures/ and measurements/figures/ in the folder -o. A run replaces the sections that it
-measures and leaves the others of the page as they are. `ablation` draws a table of scripts/ablation.py (--ablation);
+measures and leaves the others of the page as they are. `ablation` draws a table of benchmarks/ablation.py (--ablation);
 `all` includes it where that is given. Times are worth something only on a machine that does nothing else.
 """
 
@@ -18,19 +18,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
+import program
 import rdeic
+from analyses import ablation, allocation, correlation, detail, page, sweep
+from analyses.page import Section
+from analyses.sweep import Axis, Decoding, Judge, Point
 from rdeic.evaluation import metrics, report
-from rdeic.evaluation.analyses import ablation, allocation, correlation, detail, page, sweep, times
-from rdeic.evaluation.analyses.page import Section, Table
-from rdeic.evaluation.analyses.subject import Named, Subject, check_names, choose
-from rdeic.evaluation.analyses.sweep import Axis, Decoding, Judge, Point
+from rdeic.evaluation.bench import times
+from rdeic.evaluation.bench.subject import Named, Subject, check_names
+from rdeic.evaluation.bench.times import Spread, StageTimes
+from rdeic.evaluation.report import Table
 from rdeic.pictures import images
 
 METRICS = ("psnr", "ms_ssim", "lpips", "dists", "gradients", "perceptual")
 TABLE_STEPS = (2, 5, 50)  # of the paper's Tables I and III
 TIMED = 5  # pictures at most
+QUALITY = 50.0  # that they are timed at
 
 TEXTS = {
     "steps": """\
@@ -54,7 +57,7 @@ The paper's Tables I and III. Mean and standard deviation over the pictures, the
 in memory to the bytes of a file and back. Remaining is all of decoding but the steps. The speedup is that of denoising
 against the largest number of steps: Table III's Baseline takes 50. `rdeic bench` prints this table for any machine.""",
     "ablation": """\
-The paper's Figs. 7 to 9 and its Table II, from the table that `scripts/ablation.py` made. BD-rates are against the
+The paper's Figs. 7 to 9 and its Table II, from the table that `benchmarks/ablation.py` made. BD-rates are against the
 first variant: how many more (+) or fewer (-) bits the same quality takes. "of 5%": the two share no more than that of
 all their qualities, so that little is known.""",
 }
@@ -158,17 +161,28 @@ def stage_times(work: Work) -> Section:
     rows = [
         row
         for subject in work.subjects()
-        for row in times.measure(subject, timed, times.QUALITY, TABLE_STEPS, 1, advance)
+        for row in times.measure(subject, timed, QUALITY, TABLE_STEPS, 1, advance)
     ]
-    work.numbers("times", times.as_csv(rows))
+    work.numbers("times", times_csv(rows))
     section = work.section("times", [], times.table(rows))
-    remarks = (*section.remarks[:2], f"{which(timed)}, quality {times.QUALITY:g}", load)
+    remarks = (*section.remarks[:2], f"{which(timed)}, quality {QUALITY:g}", load)
     return section._replace(remarks=remarks)
+
+
+def times_csv(rows: Sequence[StageTimes]) -> Table:
+    """The times as rows of a CSV file: mean and deviation of every stage, in seconds."""
+    stages = ("encoding", "denoising", "remaining")
+    header = (*StageTimes._fields[:7], *(f"{stage}_{what}" for stage in stages for what in Spread._fields))
+    lines = [
+        (*map(str, row[:7]), *(f"{value:.5g}" for stage in stages for value in getattr(row, stage)))
+        for row in rows
+    ]
+    return Table(header, lines)
 
 
 def ablations(work: Work) -> Section:
     if work.options.ablation is None:
-        raise rdeic.ConfigError("ablation needs --ablation, the CSV file that scripts/ablation.py wrote")
+        raise rdeic.ConfigError("ablation needs --ablation, the CSV file that benchmarks/ablation.py wrote")
     rows = ablation.read(work.options.ablation)
     drawn = []
     for name, chosen in ablation.figures(rows).items():
@@ -208,31 +222,30 @@ def models(options: argparse.Namespace) -> list[str]:
     return [options.model, *([options.against] if options.against else [])]
 
 
-def read_pictures(places: Sequence[Path], most: int | None) -> list[Named]:
-    """Files, and those in directories; `most` of them at even distances. Raises ConfigError if there is none."""
-    paths = [
-        path
-        for place in places
-        for path in (sorted(place.rglob("*")) if place.is_dir() else [place])
-        if not place.is_dir() or path.suffix.lower() in images.readable_suffixes()
-    ]
-    if not paths:
-        raise rdeic.ConfigError(f"{', '.join(map(str, places)) or '--data'}: no pictures there")
-    count = min(most or len(paths), len(paths))
-    chosen = [paths[i * len(paths) // count] for i in range(count)]
-    return [Named(path.name, images.read(path)) for path in chosen]
+def read_pictures(options: argparse.Namespace) -> list[Named]:
+    """Raises ConfigError if there are none, ImageError."""
+    if options.data is None:
+        raise rdeic.ConfigError("--data is missing: name a folder of pictures")
+    return [Named(one.name, images.read(one.path)) for one in program.scan(options.data, options.pictures)]
+
+
+def choose(pictures: list[Named], names: list[str]) -> list[Named]:
+    """Those with the given file names or stems, in that order. Raises ConfigError for a name that is not there."""
+    known = {key: one for one in pictures for key in (one.name, one.name.rpartition(".")[0])}
+    if missing := [name for name in names if name not in known]:
+        raise rdeic.ConfigError(f"no picture {missing[0]!r} among {', '.join(one.name for one in pictures)}")
+    return [known[name] for name in names]
 
 
 def run(options: argparse.Namespace) -> None:
     """Raises RdeicError, and OSError where the disk fails."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    program.use_threads(options.threads)
     names = [options.name]
     if options.name == "all":
         names = [name for name in ANALYSES if name != "ablation" or options.ablation]
     if names != ["ablation"]:
         check_names(models(options))
-    pictures = [] if names == ["ablation"] else read_pictures(options.data, options.pictures)
+    pictures = [] if names == ["ablation"] else read_pictures(options)
     shown = choose(pictures, options.show) if options.show else pictures[:2]
     judges = metrics.load(METRICS, options.perceptual, options.device)
     missing = (f"not measured: {one.metric} ({one.reason})" for one in judges.unavailable)
@@ -244,43 +257,24 @@ def run(options: argparse.Namespace) -> None:
         print(f"{path}: {name}", flush=True)
 
 
-def numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
-
-
-def counts(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    shared = ("--model", "--device", "--threads", "--pictures", "--qualities", "--perceptual")
+    options = program.parser(__doc__, *shared)
+    options.set_defaults(qualities="25,75")
     options.add_argument("name", choices=(*ANALYSES, "all"), metavar="NAME")
-    options.add_argument("--model", default="mini", metavar="NAME|DIR")
     options.add_argument(
         "--against", metavar="NAME|DIR", help="a second model, in allocation, correlation and times"
     )
-    options.add_argument(
-        "--data", type=Path, nargs="+", default=[], metavar="PATH", help="pictures, directories of them"
-    )
-    options.add_argument("--pictures", type=int, metavar="N", help="at most, at even distances; default: all")
+    options.add_argument("--data", type=Path, metavar="PICTURES", help="a folder")
     options.add_argument(
         "--show", action="append", default=[], metavar="NAME", help="pictures to show; default: two"
     )
-    options.add_argument("--perceptual", metavar="FILE", help='SqueezeNet 1.0 safetensors, or "lpips"')
-    options.add_argument("--qualities", type=numbers, default="25,75", metavar="Q,Q,...", help="0 to 100")
-    options.add_argument("--steps", type=counts, default="1,2,3,4,5,10", metavar="L,L,...")
-    options.add_argument("--details", type=numbers, default="0,0.5,1,1.5,2", metavar="LAMBDA_S,...")
+    options.add_argument("--steps", type=program.counts, default="1,2,3,4,5,10", metavar="L,L,...")
+    options.add_argument("--details", type=program.numbers, default="0,0.5,1,1.5,2", metavar="LAMBDA_S,...")
     options.add_argument("--ablation", type=Path, metavar="CSV")
-    options.add_argument("--device")
-    options.add_argument("--threads", type=int, help="default: torch's own choice")
     options.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     return options
 
 
 if __name__ == "__main__":
-    try:
-        run(parser().parse_args())
-    except (rdeic.RdeicError, OSError) as error:
-        sys.exit(f"figures: {error}")
+    program.leave(lambda: run(parser().parse_args()), OSError)

@@ -1,6 +1,6 @@
 """One direction of one size, in a process that does nothing else, so that its peak of memory is that size's.
 
-    python -m rdeic.evaluation.analyses.one_size JSON
+    python -m rdeic.evaluation.bench.one_size JSON
 
 `sizes.py` starts it with a Task, and reads a Found from its stdout.
 """
@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 
 from rdeic.errors import RdeicError
-from rdeic.evaluation.analyses import times
-from rdeic.evaluation.analyses.subject import Subject
+from rdeic.evaluation.bench import times
+from rdeic.evaluation.bench.subject import Subject
 
 _STATUS = Path("/proc/self/status")
 _SMALL = 64  # pixels: a side of the picture that loads the model

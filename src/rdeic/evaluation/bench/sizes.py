@@ -21,11 +21,11 @@ import numpy as np
 from rdeic.entropy import tables
 from rdeic.entropy.coder import SymbolDecoder, SymbolEncoder
 from rdeic.errors import ConfigError, ImageError
-from rdeic.evaluation.analyses import drawing, times
-from rdeic.evaluation.analyses.drawing import Line, Panel
-from rdeic.evaluation.analyses.one_size import Found, Task
-from rdeic.evaluation.analyses.page import Table
-from rdeic.evaluation.analyses.subject import Subject
+from rdeic.evaluation.bench import drawing, times
+from rdeic.evaluation.bench.drawing import Line, Panel
+from rdeic.evaluation.bench.one_size import Found, Task
+from rdeic.evaluation.bench.subject import Subject
+from rdeic.evaluation.report import Table
 from rdeic.pictures import images
 from rdeic.system import memory
 

@@ -1,4 +1,4 @@
-"""How the analyses look: curves in panels, and maps in numbers or on pictures. matplotlib is imported when drawing."""
+"""Figures: curves in panels, and how all of them look. matplotlib is imported when drawing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rdeic.errors import ConfigError, ImageError
 from rdeic.system import files
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)), "-")
-MAP_COLOURS = "viridis"
-SIGNED_COLOURS = "RdBu_r"
 DPI = 110  # of pictures; curves have no pixels
 JPEG_QUALITY = 88
 _STYLE: dict[Any, Any] = {
@@ -60,13 +55,6 @@ class Panel(NamedTuple):
     ticks: Sequence[
         float
     ] = ()  # on the x axis, which is then logarithmic; empty: linear, matplotlib's choice
-
-
-class Matrix(NamedTuple):
-    """Values over the offsets -r..r, rows first."""
-
-    title: str
-    values: NDArray[np.float64]  # (2r + 1, 2r + 1)
 
 
 @contextlib.contextmanager
@@ -110,36 +98,6 @@ def curves(path: Path, panels: Sequence[Panel], columns: int) -> None:
             _legend(made, labels, list(grid.flat[len(panels) :]))
 
 
-def matrices(path: Path, rows: Sequence[Sequence[Matrix]], label: str) -> None:
-    """Square maps of values around zero, each with its numbers, on one scale, which the middle (1) is left out of.
-
-    Offsets count from the middle. Raises what `figure` raises.
-    """
-    limit = max(_off_centre(matrix.values) for row in rows for matrix in row)
-    with figure(path, 3.0 * len(rows[0]) + 1.0, 3.2 * len(rows)) as made:
-        grid = made.subplots(len(rows), len(rows[0]), squeeze=False)
-        for axes, matrix in zip(grid.flat, (matrix for row in rows for matrix in row), strict=True):
-            image = axes.imshow(matrix.values, cmap=SIGNED_COLOURS, vmin=-limit, vmax=limit)
-            _annotate(axes, matrix, limit)
-        for axes in grid[-1]:
-            axes.set_xlabel("columns apart")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("rows apart")
-        made.colorbar(
-            image, ax=list(grid.flat), label=label, shrink=0.8 / len(rows), extend="max", panchor=False
-        )
-
-
-def bare(axes: Axes, title: str) -> None:
-    """Axes that hold a picture: no ticks, no frame."""
-    axes.set_title(title, fontsize=9)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
 def _panel(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
     from matplotlib.ticker import NullLocator
 
@@ -170,21 +128,3 @@ def _legend(made: Figure, labels: Sequence[str], free: Sequence[Axes]) -> None:
     else:
         columns = min(len(labels), 4)
         made.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
-
-
-def _annotate(axes: Axes, matrix: Matrix, limit: float) -> None:
-    radius = matrix.values.shape[0] // 2
-    offsets = [f"{offset:+d}" if offset else "0" for offset in range(-radius, radius + 1)]
-    axes.set_title(matrix.title)
-    axes.set_xticks(range(2 * radius + 1), offsets)
-    axes.set_yticks(range(2 * radius + 1), offsets)
-    axes.grid(visible=False)
-    for (row, column), value in np.ndenumerate(matrix.values):
-        text = "1" if row == column == radius else f"{value:+.2f}"
-        colour = "white" if abs(value) > 0.6 * limit else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-
-
-def _off_centre(values: NDArray[np.float64]) -> float:
-    """Largest magnitude outside the middle, at least a hundredth."""
-    return max(0.01, float(np.abs(np.delete(values.ravel(), values.size // 2)).max()))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
+import digest
 from rdeic.errors import ConfigError
 from rdeic.evaluation.results import save
 from support.report_results import results
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_digest_has_the_tables_the_curves_and_where_they_come_from(
@@ -20,8 +18,6 @@ def test_a_digest_has_the_tables_the_curves_and_where_they_come_from(
 ) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("bjontegaard")
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    digest = importlib.import_module("digest")
     given = results()
     save(given, tmp_path)
     out = tmp_path / "docs" / "kodak.md"

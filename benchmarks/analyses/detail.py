@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdeic.evaluation.analyses import drawing
-from rdeic.evaluation.analyses.subject import Named, Subject
+from analyses import maps
+from rdeic.evaluation.bench import drawing
+from rdeic.evaluation.bench.subject import Named, Subject
 from rdeic.pictures.images import Picture
 
 DETAILS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -70,17 +71,17 @@ def draw(path: Path, sheet: Sheet) -> None:
     limit = max(1.0, float(np.percentile(np.stack(sheet.differences), CLIP)))
     with drawing.figure(path, columns * width / drawing.DPI + 0.9, 2 * (height / drawing.DPI + 0.3)) as made:
         grid = made.subplots(2, columns, squeeze=False)
-        drawing.bare(grid[0, 0], f"original, {Path(sheet.image).stem}")
+        maps.bare(grid[0, 0], f"original, {Path(sheet.image).stem}")
         grid[0, 0].imshow(sheet.original, interpolation="nearest")
         grid[1, 0].remove()
         for column, detail in enumerate(sheet.details, start=1):
             above, below = grid[0, column], grid[1, column]
-            drawing.bare(above, f"lambda_s = {detail:g}")
+            maps.bare(above, f"lambda_s = {detail:g}")
             above.imshow(sheet.restored[column - 1], interpolation="nearest")
             difference = sheet.differences[column - 1]
-            drawing.bare(
+            maps.bare(
                 below, "reference" if detail == REFERENCE else f"mean difference {difference.mean():.1f}"
             )
-            image = below.imshow(difference, cmap=drawing.MAP_COLOURS, vmin=0, vmax=limit)
+            image = below.imshow(difference, cmap=maps.COLOURS, vmin=0, vmax=limit)
         bar = made.colorbar(image, ax=list(grid[1, 1:]), extend="max", pad=0.01, panchor=False)
         bar.set_label("difference, of 255", fontsize=9)

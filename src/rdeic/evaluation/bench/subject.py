@@ -14,7 +14,6 @@ from rdeic.checkpoints import registry
 from rdeic.codec.codec import Codec
 from rdeic.codec.weights import Settings
 from rdeic.container import container
-from rdeic.entropy import tables
 from rdeic.errors import ConfigError
 from rdeic.evaluation.codecs.own import model_name
 from rdeic.model.latent_codec import quantise_all
@@ -43,16 +42,6 @@ class Latent(NamedTuple):
     def symbols(self) -> NDArray[np.int64]:
         """round(y - mu) (M, h, w), the integers that are coded."""
         return np.rint(self.y - self.mu).astype(np.int64)
-
-    @property
-    def normalised(self) -> NDArray[np.float64]:
-        """(y - mu) / sigma: white, of variance 1, where the entropy model has found all there is to find."""
-        return (self.y - self.mu) / np.maximum(self.sigma, tables.SCALE_MIN)
-
-    @property
-    def coded(self) -> NDArray[np.float64]:
-        """round(y - mu) / sigma: what is left of `normalised` in a file."""
-        return self.symbols / np.maximum(self.sigma, tables.SCALE_MIN)
 
 
 class Subject(Codec):
@@ -94,11 +83,6 @@ class Subject(Codec):
             params = quantise_all(model.exact, y, hyper).params
         return Latent(*(part[0].cpu().numpy() for part in (y, params.mu, params.sigma)))
 
-    def positions(self, picture: Picture) -> tuple[int, int]:
-        """Rows and columns of y that a picture (H, W, 3) itself covers, the padding left out."""
-        stride = self.config.y_stride
-        return -(-picture.shape[0] // stride), -(-picture.shape[1] // stride)
-
 
 def check_names(models: Sequence[str]) -> None:
     """Raises ConfigError for models that could not be told apart in a table, and for one that is not there."""
@@ -107,11 +91,3 @@ def check_names(models: Sequence[str]) -> None:
         raise ConfigError(
             f"{', '.join(sorted(twice))}: more than one model of this name; rename their folders"
         )
-
-
-def choose(pictures: list[Named], names: list[str]) -> list[Named]:
-    """Those with the given file names or stems, in that order. Raises ConfigError for a name that is not there."""
-    known = {key: one for one in pictures for key in (one.name, one.name.rpartition(".")[0])}
-    if missing := [name for name in names if name not in known]:
-        raise ConfigError(f"no picture {missing[0]!r} among {', '.join(one.name for one in pictures)}")
-    return [known[name] for name in names]

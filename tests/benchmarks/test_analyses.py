@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rdeic
+from analyses import allocation, correlation, detail, sweep
+from analyses.sweep import Decoding, Point
+from figures import choose
 from rdeic.container import container, payload
 from rdeic.entropy import tables
 from rdeic.entropy.coder import SymbolEncoder
-from rdeic.evaluation.analyses import allocation, correlation, detail, page, sweep, times
-from rdeic.evaluation.analyses.page import Section, Table
-from rdeic.evaluation.analyses.subject import Named, Subject, check_names, choose
-from rdeic.evaluation.analyses.sweep import Decoding, Point
+from rdeic.evaluation.bench.subject import Named, Subject
 from rdeic.evaluation.types import Score
 from rdeic.pictures import images
 
@@ -175,85 +174,3 @@ def test_pictures_are_chosen_by_name(photo: images.Picture) -> None:
     assert [one.name for one in choose(pictures, ["b", "a.png"])] == ["b.png", "a.png"]
     with pytest.raises(rdeic.ConfigError, match=r"no picture 'c' among a\.png, b\.png"):
         choose(pictures, ["c"])
-
-
-def test_models_are_told_apart(tiny_folder: Path, tmp_path: Path) -> None:
-    trained = [tmp_path / stage / "model" for stage in ("prior", "independent")]
-    for folder in trained:
-        shutil.copytree(tiny_folder, folder)
-    assert [Subject(str(folder), "cpu").name for folder in trained] == ["prior", "independent"]
-    check_names([str(folder) for folder in trained])
-    with pytest.raises(rdeic.ConfigError, match="prior: more than one model of this name; rename"):
-        check_names([str(trained[0]), str(trained[1]), str(trained[0])])
-
-
-# Times
-
-
-def test_denoising_is_told_apart_from_the_rest(subject: Subject, photo: images.Picture) -> None:
-    calls: list[None] = []
-    pictures = [Named("a", photo), Named("b", photo[:80])]
-    few, many = times.measure(subject, pictures, 50, [1, 60], 2, lambda: calls.append(None))
-    assert (few.steps, many.steps, few.samples, len(calls)) == (1, 60, 4, 4)
-    assert (few.width, few.height) == (0, 0)  # of different sizes
-    assert many.denoising.mean > 3 * few.denoising.mean > 0
-    assert many.remaining.mean < many.denoising.mean
-    assert few.encoding == many.encoding and few.encoding.mean > 0 and few.remaining.mean > 0
-    header, rows = times.table([few, many])
-    assert header[1:3] == ("steps", "encoding (s)") and rows[1][-1] == "1.0x" and float(rows[0][-1][:-1]) > 3
-    with pytest.raises(rdeic.ConfigError, match="301 steps"):
-        times.measure(subject, pictures, 50, [301], 1, lambda: None)
-
-
-def test_spread() -> None:
-    assert times.spread([1.0, 3.0]) == (2.0, pytest.approx(np.sqrt(2)))
-    assert times.spread([0.5]) == (0.5, 0.0)
-    assert str(times.spread([0.1, 0.3])) == "0.200 ± 0.141"
-
-
-@pytest.mark.parametrize(("width", "height"), [(64, 48), (1, 1), (33, 2)])
-def test_generated_pictures(width: int, height: int) -> None:
-    pictures = times.synthetic(width, height)
-    assert {one.picture.shape for one in pictures} == {(height, width, 3)}
-    assert [one.picture.tobytes() for one in times.synthetic(width, height)] == [
-        one.picture.tobytes() for one in pictures
-    ]
-    if width == 64:
-        row = pictures[0].picture[:, :, 0].astype(float)
-        assert np.corrcoef(row[:, :-1].ravel(), row[:, 1:].ravel())[0, 1] > 0.6  # smooth, as photographs are
-        assert not np.array_equal(pictures[0].picture, pictures[1].picture)
-
-
-# The page
-
-
-def section(name: str, value: str) -> Section:
-    return Section(
-        name, name.title(), f"About {name}.", (f"{name}.svg",), Table(("a",), [(value,)]), ("`python x`",)
-    )
-
-
-def test_a_section_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
-    order = ("first", "second", "third")
-    page.update(tmp_path, [section("third", "3"), section("first", "1")], order)
-    before = (tmp_path / "figures.md").read_text(encoding="utf-8")
-    assert before.index("## First") < before.index("## Third") and "## Second" not in before
-    assert "![First](images/figures/first.svg)\n\n| a |" in before and before.count("* `python x`") == 2
-    page.update(tmp_path, [section("second", "2")], order)
-    page.update(tmp_path, [section("first", "changed")], order)
-    text = (tmp_path / "figures.md").read_text(encoding="utf-8")
-    assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## First",
-        "## Second",
-        "## Third",
-    ]
-    assert "| changed |" in text and "| 1 |" not in text and "| 3 |" in text
-    page.update(tmp_path, [section("first", "1")], ("first", "third"))
-    assert (tmp_path / "figures.md").read_text(encoding="utf-8") == before
-
-
-def test_a_page_that_is_no_text_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "figures.md").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(rdeic.ConfigError, match=r"figures\.md: cannot be read"):
-        page.update(tmp_path, [section("first", "1")], ("first",))
-    assert (tmp_path / "figures.md").read_bytes() == b"\xff\xfe\x00"

@@ -5,23 +5,15 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 import rdeic
+import release
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def release(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import release
-
-    return release
 
 
 def test_one_version_in_package_changelog_and_citation() -> None:
@@ -48,7 +40,7 @@ def test_licences_of_program_and_weights_are_apart() -> None:
     assert len(weights) == len(list((ROOT / "src" / "rdeic" / "weights").glob("*/config.json")))
 
 
-def test_a_wheel_with_pictures_or_tests_in_it_is_refused(release: ModuleType) -> None:
+def test_a_wheel_with_pictures_or_tests_in_it_is_refused() -> None:
     good = [
         "rdeic/__init__.py",
         "rdeic/weights/mini/model.safetensors",
@@ -67,7 +59,7 @@ def test_a_wheel_with_pictures_or_tests_in_it_is_refused(release: ModuleType) ->
 
 
 def test_pythons_are_found_with_pyenv_and_uv_and_only_if_they_run(
-    release: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stand_in(place: Path, version: str, says: str) -> Path:
         place.mkdir(parents=True, exist_ok=True)
@@ -87,7 +79,7 @@ def test_pythons_are_found_with_pyenv_and_uv_and_only_if_they_run(
 
 
 def test_a_python_that_is_missing_is_named(
-    release: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert release._outcome("3.91", Path("x.whl"), release.Torch(None, False)) == "not tried"

@@ -1,4 +1,4 @@
-"""Curves of the ablation studies (Figs. 7 to 9), from the table that `scripts/ablation.py` writes.
+"""Curves of the ablation studies (Figs. 7 to 9), from the table that `benchmarks/ablation.py` writes.
 
 Columns: `variant`, `quality`, `bpp`, `psnr` (dB), `ms_ssim`, `perceptual`, `denoise_seconds`; others are left alone,
 and a metric whose column is missing or empty is left out. A row is one variant at one rate, means over the pictures.
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from rdeic.errors import ConfigError
 from rdeic.evaluation import report
-from rdeic.evaluation.analyses import drawing, sweep
-from rdeic.evaluation.analyses.drawing import Line, Panel
-from rdeic.evaluation.analyses.page import Table
 from rdeic.evaluation.bd_rate import MIN_OVERLAP, Curve, bd_rate
+from rdeic.evaluation.bench import drawing
+from rdeic.evaluation.bench.drawing import Line, Panel
+from rdeic.evaluation.report import Table
 from rdeic.evaluation.types import METRICS, Metric, Score
 
 FULL = "+RRD+FSFT, 2 steps"
-FIGURES = {  # variants of each figure, as `scripts/ablation.py` calls them
+FIGURES = {  # variants of each figure, as `benchmarks/ablation.py` calls them
     "fig7": ("Baseline, 50 steps", "+RRD, 2 steps", "+RRD, 5 steps", FULL),
     "fig8": ("+RRD, 1 step", "+RRD, 2 steps", "+RRD, 5 steps", "+RRD, 10 steps"),
     "fig9": ("W/o diffusion mechanism", "W/o denoising process", FULL),
@@ -76,7 +76,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     """A panel for each metric over the rate, a line for each variant. Raises what `drawing.figure` raises."""
     panels = [
         Panel(
-            sweep.titled(metric),
+            metric.heading,
             "bits per pixel",
             [
                 Line(name, [row.bpp for row in group], [dict(row.scores)[metric.name] for row in group])

@@ -18,7 +18,7 @@ from torch import Tensor
 from rdeic.codec.decoder import noises
 from rdeic.container import container, payload
 from rdeic.errors import ConfigError
-from rdeic.evaluation.analyses.subject import Named, Subject
+from rdeic.evaluation.bench.subject import Named, Subject
 from rdeic.model.model import Rdeic
 from rdeic.training.metrics import mse_each, psnr
 

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import bars
+from analyses import relay
+from analyses.relay import Landing, Relay
 from rdeic.errors import ConfigError
-from rdeic.evaluation.analyses import relay
-from rdeic.evaluation.analyses.relay import Landing, Relay
-from rdeic.evaluation.analyses.subject import Named, Subject
+from rdeic.evaluation import report
+from rdeic.evaluation.bench.subject import Named, Subject
 from rdeic.evaluation.codecs import pillow
 from rdeic.evaluation.codecs.downscaled import Downscaled
 from rdeic.pictures import images
 from rdeic.pictures.images import Picture
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-ROOT = Path(__file__).resolve().parents[2]
 STRIDE = 8  # of TINY's latent
 HEIGHT, WIDTH = 76, 100
 
@@ -45,12 +41,6 @@ def pictures() -> list[Named]:
         noise = np.random.default_rng(seed).normal(0, 12, waves.shape)
         found.append(Named(f"{seed}.png", (waves * 80 + 128 + noise).clip(0, 255).astype(np.uint8)))
     return found
-
-
-@pytest.fixture
-def bars(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("bars")
 
 
 def looked_into(subject: Subject, blob: bytes) -> tuple[Tensor, Tensor]:
@@ -103,7 +93,6 @@ def test_the_relay_is_that_of_the_decoder(subject: Subject, pictures: list[Named
 
 
 def test_bars_are_of_real_files_beside_avif(
-    bars: ModuleType,
     subject: Subject,
     tiny_folder: Path,
     pictures: list[Named],
@@ -132,8 +121,7 @@ def test_bars_are_of_real_files_beside_avif(
     ]
     monkeypatch.setattr(sys, "argv", ["bars.py", *given])
     assert bars.run(bars.parser().parse_args([*given, "--bpps", f"{bpp}"])) == 1
-    lines = [line for line in out.read_text(encoding="utf-8").splitlines() if not line.startswith("# ")]
-    rows = list(csv.DictReader(lines))
+    rows = report.read_csv(out).rows
     by_what = {row["what"]: row for row in rows}
 
     truth = [[expected(subject, one.picture, quality) for one in pictures] for quality in (10, 90)]
@@ -180,7 +168,7 @@ def best_avif(one: Named, size: int) -> float:
     return max(found)
 
 
-def test_a_bar_is_met_at_its_bound_and_missed_where_nothing_was_measured(bars: ModuleType) -> None:
+def test_a_bar_is_met_at_its_bound_and_missed_where_nothing_was_measured() -> None:
     def verdict(value: float | None, bound: float | None, rule: str) -> str:
         return str(bars.Bar("", "", value, None, bound, rule).verdict)
 
@@ -191,7 +179,7 @@ def test_a_bar_is_met_at_its_bound_and_missed_where_nothing_was_measured(bars: M
     assert not bars.Bar("", "", None, None, 2.0, "at least").met and bars.Bar("", "", 1.0, None, None, "").met
 
 
-def test_bars_of_the_rates(bars: ModuleType) -> None:
+def test_bars_of_the_rates() -> None:
     avif = {"psnr": 26.0, "ms_ssim": 0.9, "ssimulacra2": -10.0, "perceptual": 0.5, "gradients": 0.5}
     ours = {"psnr": 24.5, "ms_ssim": 0.89, "ssimulacra2": -9.0, "perceptual": 0.4, "gradients": 0.71}
     found: dict[str, Any] = {
@@ -212,6 +200,6 @@ def test_bars_of_the_rates(bars: ModuleType) -> None:
     assert next(one for one in strict if one.what == "SqueezeNet distance").verdict == "missed"
 
 
-def test_a_relay_that_gets_there_meets_its_bars(bars: ModuleType) -> None:
+def test_a_relay_that_gets_there_meets_its_bars() -> None:
     good = Relay("24 pictures", 28.5, (Landing(0, 0.02, 0.5, 0.49), Landing(50, 0.1, 0.3, 0.3)))
     assert [one.verdict for one in bars.relay_bars(good)] == ["met", "met", "missed"]

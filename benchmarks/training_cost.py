@@ -1,6 +1,6 @@
 """Floating-point operations of a training run, counted on the networks' shapes without computing anything.
 
-    python scripts/training_cost.py independent configs/sd21/independent-first.toml [--sustained 40]
+    python benchmarks/training_cost.py independent configs/sd21/independent-first.toml [--sustained 40]
 
 A multiplication and an addition are two. Counted are the frozen E, the compression module, the noise estimator with
 its control network, in the fixed-step stage L times and with D, and all gradients; not the perceptual distance and the
@@ -10,7 +10,6 @@ are operations over --sustained (TFLOP/s), which is an assumption.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+import program
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
 from rdeic.model.model import Rdeic
@@ -67,9 +67,7 @@ def line(stage: str, path: Path, sustained: float) -> tuple[str, ...]:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("stage", choices=STAGES)
     options.add_argument("configs", type=Path, nargs="+", metavar="TOML")
     options.add_argument("--sustained", type=float, default=40.0, metavar="TFLOP/S")
@@ -87,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

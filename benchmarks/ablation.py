@@ -1,6 +1,6 @@
 """The paper's Table II (and Figs. 8, 9) on mini: trained from one start, measured on real files.
 
-    python scripts/ablation.py --data PHOTOGRAPHS --eval KODAK --start MODEL --perceptual WEIGHTS -o DIR
+    python benchmarks/ablation.py --data PHOTOGRAPHS --eval KODAK --start MODEL --perceptual WEIGHTS -o DIR
         [--sets table2,fig8,fig9,steps,start,codebook] [--steps-scale 1.0] [--pictures 24] [--crop 384x256]
 
 All start from MODEL, with a noise estimator trained on at the levels where the Baseline begins, and a control network
@@ -27,16 +27,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from ablation_measure import METRICS, Judge, Restoring, Row, means, measure, read, write
 
-import rdeic
+import program
+from ablation_measure import METRICS, Judge, Restoring, Row, means, measure, read, write
+from analyses import ablation
 from rdeic.checkpoints import registry
 from rdeic.checkpoints.checkpoints import load_model, save_model
 from rdeic.errors import ConfigError, TrainingError
 from rdeic.evaluation import metrics, report
-from rdeic.evaluation.analyses import ablation
 from rdeic.model.model import Rdeic
-from rdeic.pictures import images
 from rdeic.system import files
 from rdeic.training import config as settings
 from rdeic.training import run as train
@@ -224,12 +223,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if importlib.util.find_spec("bjontegaard") is None:  # now, not after half an hour
         raise ConfigError("BD-rates need bjontegaard: pip install 'rdeic[eval]'")
-    paths = sorted(p for p in arguments.eval.rglob("*") if p.suffix.lower() in images.readable_suffixes())
-    if not paths:
-        raise ConfigError(f"{arguments.eval}: no pictures there")
+    paths = [entry.path for entry in program.scan(arguments.eval, arguments.pictures)]
     require_same_runs(arguments)
     judges = metrics.load(METRICS, arguments.perceptual, "cpu")
-    judge = Judge(paths[: arguments.pictures], arguments.crop, arguments.qualities, judges)
+    judge = Judge(paths, arguments.crop, arguments.qualities, judges)
     methods = {m.name: m for m in (BASELINE, *(m for name in arguments.sets for m in SETS[name]))}
     averages = [row for method in methods.values() for row in means(measured(method, arguments, judge))]
     remarks = [f"`{report.command()}`", report.machine()]
@@ -241,48 +238,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(text)
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, height = map(int, text.split("x"))
-    return width, height
-
-
-def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
-
-
-def _sets(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := sorted(set(names) - set(SETS)):
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(SETS)}")
-    return names
-
-
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__, "--pictures", "--qualities", "--threads")
+    options.set_defaults(pictures=24, qualities="0,33,67,100", threads=2)
     options.add_argument(
         "--data", type=Path, action="append", required=True, help="photographs; again for more"
     )
     options.add_argument("--eval", type=Path, required=True, metavar="DIR", help="pictures to measure on")
     options.add_argument("--start", required=True, metavar="NAME|DIR", help="model with a trained prior")
     options.add_argument(
-        "--perceptual", required=True, metavar="FILE", help='SqueezeNet safetensors, or "lpips"'
+        "--perceptual",
+        required=True,
+        metavar="FILE",
+        help='weights of SqueezeNet 1.0 (safetensors), or "lpips"',
     )
     options.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    options.add_argument("--sets", type=_sets, default="table2", metavar="SET,...", help=", ".join(SETS))
-    options.add_argument("--steps-scale", type=float, default=1.0, help="of the training steps")
-    options.add_argument("--pictures", type=int, default=24, help="at most")
     options.add_argument(
-        "--crop", type=_size, default="384x256", metavar="WxH", help="of each picture's centre"
+        "--sets", type=program.among(SETS), default="table2", metavar="SET,...", help=", ".join(SETS)
     )
-    options.add_argument("--qualities", type=_numbers, default="0,33,67,100", metavar="Q,Q,...")
-    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--steps-scale", type=float, default=1.0, help="of the training steps")
+    options.add_argument(
+        "--crop", type=program.size, default="384x256", metavar="WxH", help="of each picture's centre"
+    )
     return options
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except rdeic.RdeicError as error:
-        sys.exit(f"ablation: {error}")
+    program.leave(main)

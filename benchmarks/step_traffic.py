@@ -1,6 +1,6 @@
 """What one fixed-step training step computes and moves, part by part, counted on shapes without computing anything.
 
-    python scripts/step_traffic.py [CONFIG] [--crops 64] [--throughput 400] [--bandwidth 3.3]
+    python benchmarks/step_traffic.py [CONFIG] [--crops 64] [--throughput 400] [--bandwidth 3.3]
 
 For each part, forwards and backwards in bfloat16 autocast: operations (a multiplication and an addition are two), bytes
 that all launches together read and write, those of products (convolutions and matrices) alone, and launches. What is
@@ -12,7 +12,7 @@ package's MS-SSIM.
 
 from __future__ import annotations
 
-import argparse
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+import program
 from rdeic.config import PRESETS, ModelConfig
 from rdeic.evaluation import report
 from rdeic.model.model import Rdeic
@@ -55,7 +56,7 @@ class Tally(TorchDispatchMode):
     """Adds up what is dispatched while it is entered."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations, self.bytes, self.of_products, self.launches = 0.0, 0, 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -114,7 +115,8 @@ def parts(config: ModelConfig, crops: int, side: int) -> Iterator[Row]:
 
     def compress() -> Tensor:
         found = model.compression(f, torch.zeros(crops), None)
-        return found.features.z_c.sum() + found.features.guide.sum() + found.bits.sum() + found.codebook_loss
+        parts = (found.features.z_c.sum(), found.features.guide.sum(), found.bits.sum(), found.codebook_loss)
+        return torch.stack(parts).sum()
 
     yield counted("E, no gradient", encode)
     yield counted("compression module", compress)
@@ -122,7 +124,7 @@ def parts(config: ModelConfig, crops: int, side: int) -> Iterator[Row]:
     for when, precision in (("", torch.bfloat16), (", before", torch.float32)):
         with patch.object(GroupNorm, "_with_gradients", library_norm(precision)):
             step = counted("", lambda: model.predict_noise(z, t, guide))
-            yield Row(f"{steps} denoising steps{when}", *(steps * value for value in step[1:]))
+            yield Row._make([f"{steps} denoising steps{when}", *(steps * value for value in step[1:])])
             yield counted(f"D{when}", lambda: model.autoencoder.decode(z))
     yield from distances(x, x_hat)
     yield optimiser([p for part in trained for p in part.parameters()])
@@ -153,11 +155,12 @@ def distances(x: Tensor, x_hat: Tensor) -> Iterator[Row]:
         found = network.features(x)
     pairs = [(feature.clone().requires_grad_(), feature) for feature in found]
     kinds = {"": perceptual._HalfUnitDistance, ", before": perceptual._UnitDistance}
+
+    def apart(kind: type[torch.autograd.Function]) -> Tensor:
+        return torch.stack([kind.apply(a, b).sum() for a, b in pairs])
+
     for when, kind in kinds.items():
-        yield counted(
-            f"distance of features{when}",
-            lambda kind=kind: torch.stack([kind.apply(a, b).sum() for a, b in pairs]),
-        )
+        yield counted(f"distance of features{when}", functools.partial(apart, kind))
     yield counted("MS-SSIM", lambda: ms_ssim_each(x_hat + 1.0, x + 1.0, 2.0))
     try:
         from pytorch_msssim import ms_ssim
@@ -166,7 +169,8 @@ def distances(x: Tensor, x_hat: Tensor) -> Iterator[Row]:
 
     def packaged() -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            return ms_ssim(x_hat + 1.0, x + 1.0, data_range=2.0, size_average=False)
+            found: Tensor = ms_ssim(x_hat + 1.0, x + 1.0, data_range=2.0, size_average=False)
+        return found
 
     yield counted("MS-SSIM, before", packaged)
 
@@ -196,9 +200,7 @@ def crops_of_a_batch(count: int, side: int) -> Row:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = program.parser(__doc__)
     options.add_argument("config", type=Path, nargs="?", default=CONFIG)
     options.add_argument("--crops", type=int, default=64)
     options.add_argument("--throughput", type=float, default=400.0, metavar="TFLOP/S")
@@ -227,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.leave(main)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rdeic.errors import ConfigError
 from rdeic.evaluation import report
+from rdeic.evaluation.report import Table
 from rdeic.system import files
 
 PAGE = "figures.md"
@@ -18,16 +19,9 @@ NUMBERS = "measurements/figures"
 _INTRODUCTION = """\
 # Figures
 
-The analyses of the paper, measured anew. Written by `scripts/figures.py`, which replaces a section whenever it measures
-it: edit the script, not this page. Rates count the whole file. Arrows point to where a metric is better."""
+The analyses of the paper, measured anew. Written by `benchmarks/figures.py`, which replaces the sections that it
+measures: edit the program, not this page. Rates count the whole file. Arrows point to where a metric is better."""
 _BLOCK = re.compile(r"^<!-- (\w+) -->\n(.*?)\n<!-- end of (\w+) -->$", re.MULTILINE | re.DOTALL)
-
-
-class Table(NamedTuple):
-    """What a Markdown table or a CSV file shows."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 class Section(NamedTuple):

@@ -1,1 +1,0 @@
-"""The paper's analyses (Figs. 7 to 12, Tables I and III), for any model and any pictures."""
