@@ -218,11 +218,13 @@ def kill_an_actor_after_the_first_results(folder: Path, killed: list[int], count
     """SIGKILL for one of the actors; `counts` hears how many workers there are, until then."""
     until = time.monotonic() + 600
     actors: list[psutil.Process] = []
-    while not (actors and list(folder.glob("*.rdeic"))) and time.monotonic() < until:
+    while not actors and time.monotonic() < until:
         found = workers()
         counts.append(len(found))
         actors = [process for process, line in found.items() if "MapBatches(_Worker)" in line]
         time.sleep(0.1)
+    while not list(folder.glob("*.rdeic")) and time.monotonic() < until:
+        time.sleep(0.01)
     if actors:
         actors[0].kill()
         killed.append(actors[0].pid)
