@@ -11,6 +11,7 @@ import sys
 
 from rdeic.cli import status
 from rdeic.errors import RdeicError
+from rdeic.system import threads
 
 _COLLECT_AFTER = 100_000  # objects
 
@@ -23,6 +24,7 @@ def main() -> None:
     # Importing torch makes 250 thousand objects that stay; to search them for garbage every 700 takes 0.1 s.
     gc.set_threshold(_COLLECT_AFTER)
     atexit.register(gc.freeze)  # or the interpreter would search them three times more before it ends: 0.2 s
+    threads.wait_briefly()
     _reserve_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is no valid text must not end the program
         sys.stdout.reconfigure(errors="backslashreplace")

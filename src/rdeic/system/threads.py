@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 MOST_JOBS = 8  # pictures at a time; with more, their Python would wait for each other
+_TURNS = "10000"  # some microseconds; without a word libgomp takes 30 times as many
 
 
 def cores() -> int:
@@ -22,6 +23,16 @@ def jobs(pictures: int, threads: int | None = None) -> int:
     there = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     wanted = int(there) if there.isdigit() and int(there) else cores()
     return max(1, min(pictures, wanted // (threads or 1), MOST_JOBS))
+
+
+def wait_briefly() -> None:
+    """Lets torch's threads soon give their core away when they wait for each other; to be called before torch comes.
+
+    Every layer ends with such a wait. A thread that turns on the spot for long keeps from its core the very thread that
+    it waits for, if other programs want cores too. What the environment says of it already, stays.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = _TURNS
 
 
 def used() -> int:
