@@ -27,6 +27,7 @@ _ENVIRONMENT = {
     "RDEIC_MODELS": "Folder of further model folders, besides the model in the package.",
     "RDEIC_DEBUG": "1 lets unexpected errors through with their traceback, and the words of libraries.",
     "OMP_NUM_THREADS": "Threads of the processor that torch works with.",
+    "GOMP_SPINCOUNT": "How long these wait for each other before they sleep. Default here: 10000 turns.",
 }
 _STATUS = {
     "0": "Success.",

@@ -58,6 +58,7 @@ PLAIN = TrainConfig(
         ms_ssim=0.0,
         latent=1.0,
         z_c=1.0,
+        z_c_shown=0.5,
         latent_noise=0.0,
         anchor=0.0,
         rate_targets=(),

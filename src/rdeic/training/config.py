@@ -29,6 +29,9 @@ class LossWeights:
     ms_ssim: float  # 1 - MS-SSIM, fixed-step stage only; crops of 192 pixels or more
     latent: float  # squared error of the restored latent z0_hat; of eps where that is learned
     z_c: float  # squared error of the compressed latent z_c
+    z_c_shown: (
+        float  # so much of it, 0 to 1, as D shows it, to first order; the rest for all of the latent alike
+    )
     latent_noise: float  # autoencoder stage: D sees z0 with up to so many deviations of noise
     anchor: float  # fixed-step stage, where D learns: squared error of D(z0), the first sixth of each batch
     rate_targets: tuple[
@@ -40,6 +43,7 @@ class LossWeights:
         for field in fields(self):
             if field.name != "rate_targets":
                 _require(getattr(self, field.name) >= 0, f"loss.{field.name}", "at least 0")
+        _require(self.z_c_shown <= 1, "loss.z_c_shown", "at most 1")
         rates = (0.0, *self.rate_targets)
         rising = all(low < high for low, high in itertools.pairwise(rates))
         _require(

@@ -22,6 +22,7 @@ from rdeic.errors import ConfigError
 from rdeic.model.model import Rdeic
 from rdeic.training.config import TrainConfig
 from rdeic.training.contract import Paced, StageLoss
+from rdeic.training.latent_metric import LatentMetric
 from rdeic.training.metrics import gradients, ms_ssim, mse_each, psnr
 from rdeic.training.noise import Noise
 from rdeic.training.rates import RateControl
@@ -48,7 +49,10 @@ class _RateDistortion(PerceptualStage):
             raise ConfigError("loss.lambda_min and loss.lambda_max must be above 0 in this stage")
         self.rounded_rate, self.method = config.rounded_rate, config.method
         self.gain_pace = config.gain_lr_factor
-        self.lambda_r = RateControl(config.loss, self.alpha_bar.device)
+        device = self.alpha_bar.device
+        self.lambda_r = RateControl(config.loss, device)
+        self.metric = LatentMetric(config.loss.z_c_shown, model.config, device)
+        self._kept = nn.ModuleDict({"lambda_r": self.lambda_r, "metric": self.metric})
 
     def trainable(self) -> list[nn.Parameter]:
         control = [] if self.method.framework == "none" else self.model.control.parameters()
@@ -60,20 +64,20 @@ class _RateDistortion(PerceptualStage):
         return [] if table is None else [Paced(list(table.parameters()), self.gain_pace, decays=False)]
 
     def state(self) -> dict[str, Tensor]:
-        """The state of the critics and of lambda_r."""
-        kept = {f"lambda_r.{name}": value.clone() for name, value in self.lambda_r.state_dict().items()}
-        return super().state() | kept
+        """The state of the critics, of lambda_r and of z_c's metric."""
+        return super().state() | {name: value.clone() for name, value in self._kept.state_dict().items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Inverse of `state`."""
-        own = {name: value for name, value in state.items() if name.startswith("lambda_r.")}
+        own = {name: value for name, value in state.items() if name.partition(".")[0] in self._kept}
         super().load_state({name: value for name, value in state.items() if name not in own})
-        self.lambda_r.load_state_dict({name.removeprefix("lambda_r."): value for name, value in own.items()})
+        self._kept.load_state_dict(own)
 
     def after_step(self, average: Callable[[Tensor], Tensor]) -> None:
-        """Lets lambda_r follow the rates of the batches."""
+        """Lets lambda_r follow the rates of the batches; after the first step fits z_c's metric."""
         super().after_step(average)
         self.lambda_r.settle(average)
+        self.metric.settle(average)
 
     def batch_loss(self, features: Tensor) -> StageLoss:
         """The part of L_cb that compares the hyper-latents of different pictures; revives the codebook."""
@@ -91,6 +95,10 @@ class _RateDistortion(PerceptualStage):
         shape = encoded.feature.shape
         size = (shape[0], self.model.config.compression.y_channels, shape[2] // 2, shape[3] // 2)
         return self.model.compression(encoded.feature, quality, noise.uniform(*size) - 0.5)
+
+    def _z_c_error(self, z_c: Tensor, z0: Tensor) -> Distortion:
+        self.metric.note(z0, self.model.autoencoder.decode)
+        return Distortion("z_c", self.weights.z_c, self.metric(z_c, z0))
 
     def objective(
         self, quality: Tensor, compressed: Compressed, distortions: Sequence[Distortion]
@@ -146,7 +154,7 @@ class IndependentStage(_RateDistortion):
         compressed = self._compress(encoded, quality, noise)
         features = compressed.features._replace(z_c=compressed.features.z_c.float())
         weight = self.weights.latent
-        distortions = [Distortion("z_c", self.weights.z_c, mse_each(features.z_c, z0))]
+        distortions = [self._z_c_error(features.z_c, z0)]
         if self.method.framework == "relay":
             distortions.append(Distortion("z0", weight, self._relay_error(z0, features, noise)))
         elif self.method.framework == "pure-noise":
@@ -214,7 +222,7 @@ class FixedStepStage(_RateDistortion):
             quality,
             compressed,
             [
-                Distortion("z_c", w.z_c, mse_each(features.z_c, z0)),
+                self._z_c_error(features.z_c, z0),
                 Distortion("z0", w.latent, mse_each(z0_hat, z0)),
                 Distortion("mse", w.mse, mse_each(x_hat, x)),
                 Distortion("perceptual", w.perceptual, judged.distance),
