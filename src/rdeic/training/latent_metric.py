@@ -1,9 +1,9 @@
 """How far a latent is from another, as far as D would show it.
 
-D answers a thousand times as strongly to an error of z0 in one direction of the channels as in another, so |z_c - z0|^2
-spends bits on what no picture shows. The best linear approximation L of D, one 3x3 convolution, tells them apart at no
-cost: |L (z_c - z0)|^2 goes with the squared error of D's picture (`benchmarks/latent_metric.py`), and needs neither D
-nor the picture.
+D answers to an error of z0 hundreds of times as strongly in one direction of the channels as in another, so that
+|z_c - z0|^2 spends bits on what no picture shows. The best linear approximation L of D, one 3x3 convolution, tells them
+apart: |L (z_c - z0)|^2 goes with the squared error of D's picture (`benchmarks/latent_metric.py`), costs next to
+nothing beside D, and needs no picture.
 """
 
 from __future__ import annotations
