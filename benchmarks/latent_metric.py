@@ -74,7 +74,8 @@ def eigenvalues(model: Rdeic, z0: Tensor) -> Tensor:
         (answer,) = torch.autograd.grad(x, z, white)
         rows = answer.permute(0, 2, 3, 1).reshape(-1, channels)
         total += rows.t() @ rows / len(rows)
-    return torch.linalg.eigvalsh(total / PROBES)
+    values: Tensor = torch.linalg.eigvalsh(total / PROBES)
+    return values
 
 
 @torch.no_grad()

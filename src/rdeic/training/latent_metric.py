@@ -40,7 +40,7 @@ class LatentMetric(nn.Module):
         equations = torch.zeros(inputs, inputs + pixels, dtype=torch.float64, device=device)
         self.register_buffer("pending", equations, persistent=False)
         self.fitted = share == 0.0
-        self.register_load_state_dict_post_hook(_recognise)
+        self.register_load_state_dict_post_hook(_recognise)  # type: ignore[no-untyped-call]
 
     def forward(self, z: Tensor, z0: Tensor) -> Tensor:
         """(B, C, h, w) twice -> (B,)."""
