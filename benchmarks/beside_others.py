@@ -26,7 +26,6 @@ import program
 import rdeic
 from rdeic.evaluation import report
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "kodim23.png"  # 768x512
 LIBGOMP = {"GOMP_SPINCOUNT": "300000"}
 OTHER = "import torch\na = torch.randn(600, 600)\nprint(flush=True)\nwhile True: a @ a"
 
@@ -56,7 +55,7 @@ def measured(machine: str, command: list[str], runs: int) -> Row:
     for _ in range(runs + 1):
         for said, found in zip((LIBGOMP, {}), seconds, strict=True):
             start = time.perf_counter()
-            subprocess.run(command, env=plain | said, check=True, stderr=subprocess.DEVNULL)
+            subprocess.run(command, env=plain | said, check=True, capture_output=True)
             found.append(time.perf_counter() - start)
     libgomp, ours = (statistics.median(found[1:]) for found in seconds)
     return Row(machine, libgomp, ours, ours / libgomp)
@@ -81,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     options = program.parser(__doc__, "--model", "--runs", "-o --output")
-    options.add_argument("picture", type=Path, nargs="?", default=EXAMPLE, metavar="PICTURE")
+    options.add_argument("picture", type=Path, nargs="?", default=program.EXAMPLE, metavar="PICTURE")
     return options
 
 

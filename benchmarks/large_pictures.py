@@ -31,7 +31,6 @@ from rdeic.container.stored_size import Size
 from rdeic.evaluation import report
 from rdeic.pictures import images
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "kodim23.png"
 GRAIN = 2.0
 # A process's peak memory begins with that of the one that started it, so a small one must do that, not this one.
 LAUNCHER = """
@@ -152,7 +151,7 @@ def run(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     options = program.parser(__doc__, "--model", "--threads", "-o --output")
-    options.add_argument("photograph", type=Path, nargs="?", default=EXAMPLE, metavar="PHOTOGRAPH")
+    options.add_argument("photograph", type=Path, nargs="?", default=program.EXAMPLE, metavar="PHOTOGRAPH")
     options.add_argument("--sizes", type=program.numbers, default="1,4,12,50,100", metavar="MEGAPIXELS,...")
     options.add_argument("--max-memory", metavar="SIZE")
     return options

@@ -81,7 +81,7 @@ def eigenvalues(model: Rdeic, z0: Tensor) -> Tensor:
 @torch.no_grad()
 def run(options: argparse.Namespace) -> None:
     model = checkpoints.load_model(registry.find(Path(options.model)), "cpu", precision=torch.float32)[0]
-    crops = centre_crops(sources.find([options.folder]), options.pictures or 24, CROP)
+    crops = centre_crops(sources.find([options.folder]), options.pictures, CROP)
     x = to_signed(crops, torch.device("cpu"))
     first, second = x[::2], x[1::2]
     z0 = model.autoencoder.scale * model.autoencoder.encode(first).mean
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     options = program.parser(__doc__, "folder", "--pictures", "--model", "--qualities", "-o --output")
-    options.set_defaults(qualities=[0.0, 50.0, 100.0])
+    options.set_defaults(qualities=[0.0, 50.0, 100.0], pictures=24)
     return options
 
 

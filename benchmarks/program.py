@@ -12,6 +12,8 @@ import rdeic
 from rdeic.evaluation import datasets, report
 from rdeic.evaluation.datasets import Entry
 
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "kodim23.png"  # 768x512
+
 
 def numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",") if part]

@@ -31,7 +31,6 @@ from rdeic.pictures import images
 
 P = ParamSpec("P")
 FLOAT32 = ("fp32", "fp32")  # the precisions of a codec
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "kodim23.png"  # 768x512
 # A process's peak memory begins with that of the one that started it, so a small one must do that, not this one.
 LAUNCHER = """
 import os, sys, time
@@ -192,7 +191,7 @@ def run(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     options = program.parser(__doc__, "--model", "--runs", "--threads", "-o --output")
-    options.add_argument("picture", type=Path, nargs="?", default=EXAMPLE, metavar="PICTURE")
+    options.add_argument("picture", type=Path, nargs="?", default=program.EXAMPLE, metavar="PICTURE")
     return options
 
 

@@ -56,7 +56,7 @@ def settings(framework: str, squeezenet: Path, side: int = SIDE) -> TrainConfig:
             base.loss,
             perceptual=1.0,
             ms_ssim=float(side >= SIDE),
-            z_c_shown=0.0,
+            z_c_shown=0.5,
             latent_noise=0.1,
             anchor=0.1,
             rate_targets=(0.1, 0.4),

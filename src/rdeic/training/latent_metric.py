@@ -37,17 +37,27 @@ class LatentMetric(nn.Module):
         channels, pixels = config.autoencoder.latent_channels, PICTURE_CHANNELS * self.stride**2
         inputs = KERNEL**2 * channels + 1
         self.register_buffer("kernel", torch.zeros(pixels, channels, KERNEL, KERNEL, device=device))
-        equations = torch.zeros(inputs, inputs + pixels, dtype=torch.float64, device=device)
-        self.register_buffer("pending", equations, persistent=False)
         self.fitted = share == 0.0
-        self.register_load_state_dict_post_hook(_recognise)  # type: ignore[no-untyped-call]
+        # Not where nothing is fitted: some devices have no float64.
+        equations = (
+            torch.zeros(inputs, inputs + pixels, dtype=torch.float64, device=device) if share else None
+        )
+        self.register_buffer("pending", equations, persistent=False)
+
+    def get_extra_state(self) -> Tensor:
+        """Whether L is fitted: part of the state."""
+        return torch.tensor(self.fitted)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Inverse of `get_extra_state`."""
+        self.fitted = bool(state)
 
     def forward(self, z: Tensor, z0: Tensor) -> Tensor:
         """(B, C, h, w) twice -> (B,)."""
         plain = mse_each(z, z0)
-        if not self.share or not self.fitted:
+        if not (self.share and self.fitted):
             return plain
-        shown = F.conv2d((z - z0).to(self.kernel.dtype), self.kernel, padding=KERNEL // 2).float()
+        shown = F.conv2d(z - z0, self.kernel, padding=KERNEL // 2).float()
         return (1.0 - self.share) * plain + self.share * shown.square().mean((1, 2, 3))
 
     @torch.no_grad()
@@ -74,7 +84,3 @@ class LatentMetric(nn.Module):
         solved = solved / (solved.square().sum() / len(solved)).sqrt()
         self.kernel.copy_(solved.reshape(self.kernel.shape))
         self.fitted = True
-
-
-def _recognise(metric: LatentMetric, _: object) -> None:
-    metric.fitted = not metric.share or bool(metric.kernel.any())
