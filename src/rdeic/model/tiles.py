@@ -35,7 +35,7 @@ class Tiling:
     halo: int = 48  # around it, at most: less where the networks see less far
     window: int = 2048  # side, of relay diffusion, at most
     overlap: int = 192  # of two windows
-    sample: Sample = Sample(12, 256, 16)  # for E and D
+    sample: Sample = Sample(24, 192, 16)  # for E and D
     window_sample: Sample = Sample(4, 512, 32)  # for relay diffusion
 
     def halved(self) -> Tiling:
