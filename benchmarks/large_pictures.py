@@ -16,7 +16,6 @@ import itertools
 import math
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+import launch
 import program
 from rdeic.checkpoints import registry
 from rdeic.codec import limits
@@ -32,16 +32,6 @@ from rdeic.evaluation import report
 from rdeic.pictures import images
 
 GRAIN = 2.0
-# A process's peak memory begins with that of the one that started it, so a small one must do that, not this one.
-LAUNCHER = """
-import os, sys, time
-start = time.perf_counter()
-child = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ)
-_, status, usage = os.wait4(child, 0)
-print(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, file=sys.stderr)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 PROGRAM_BYTES = (
     450e6  # of Python, torch and mini's weights, which the estimate is about what comes in addition to
 )
@@ -55,6 +45,12 @@ class Row(NamedTuple):
     peak_gb: float
     estimate_gb: float
     file_bytes: int
+
+
+def extent(megapixels: float) -> Size:
+    """Of a picture as large, three quarters as high as it is wide."""
+    width = round(math.sqrt(megapixels * 1e6 * 4 / 3))
+    return Size(width, round(megapixels * 1e6 / width))
 
 
 def picture(photograph: images.Picture, width: int, height: int) -> images.Picture:
@@ -72,23 +68,8 @@ def picture(photograph: images.Picture, width: int, height: int) -> images.Pictu
     return out
 
 
-def measured(arguments: list[str]) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and peak bytes of `rdeic` with them."""
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCHER, "-m", "rdeic", *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"large_pictures: {done.stderr}")
-    seconds, cpu, peak = map(float, done.stderr.split("\n")[-2].split())
-    return seconds, cpu, peak * MAXRSS_UNIT
-
-
 def rows(megapixels: float, options: argparse.Namespace) -> list[Row]:
-    width = round(math.sqrt(megapixels * 1e6 * 4 / 3))
-    size = Size(width, round(megapixels * 1e6 / width))
+    size = extent(megapixels)
     config = registry.describe(registry.find(options.model)).config
     extra = [f"--max-memory={options.max_memory}"] if options.max_memory else []
     with tempfile.TemporaryDirectory() as name:
@@ -96,17 +77,16 @@ def rows(megapixels: float, options: argparse.Namespace) -> list[Row]:
         made = picture(images.read(options.photograph), *size)
         Image.fromarray(made).save(source, compress_level=1)
         del made
-        compress = measured(["compress", str(source), "-o", str(file), "--model", options.model, *extra])
-        decompress = measured(
-            ["decompress", str(file), "-o", str(restored), "--model", options.model, *extra]
-        )
+        common = ["--model", options.model, *extra]
+        compress = launch.cost(["-m", "rdeic", "compress", str(source), "-o", str(file), *common])
+        decompress = launch.cost(["-m", "rdeic", "decompress", str(file), "-o", str(restored), *common])
         bytes_ = file.stat().st_size
     estimate = PROGRAM_BYTES + limits.needed_bytes(
         size, config, limits.plan(size, config, None), config.diffusion.default_steps
     )
     return [
-        Row(what, megapixels, seconds, cpu, peak / 1e9, estimate / 1e9, bytes_)
-        for what, (seconds, cpu, peak) in (("compress", compress), ("decompress", decompress))
+        Row(what, megapixels, one.seconds, one.cpu_seconds, one.peak_bytes / 1e9, estimate / 1e9, bytes_)
+        for what, one in (("compress", compress), ("decompress", decompress))
     ]
 
 
@@ -158,4 +138,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    program.leave(lambda: run(parser().parse_args()))
+    program.leave(lambda: run(parser().parse_args()), subprocess.CalledProcessError)

@@ -23,6 +23,7 @@ from typing import NamedTuple, ParamSpec
 
 import numpy as np
 
+import launch
 import program
 import rdeic
 from rdeic.checkpoints import checkpoints, registry
@@ -31,17 +32,6 @@ from rdeic.pictures import images
 
 P = ParamSpec("P")
 FLOAT32 = ("fp32", "fp32")  # the precisions of a codec
-# A process's peak memory begins with that of the one that started it, so a small one must do that, not this one.
-LAUNCHER = """
-import os, sys, time
-silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-start = time.perf_counter()
-child = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ, file_actions=silent)
-_, status, usage = os.wait4(child, 0)
-print(time.perf_counter() - start, usage.ru_maxrss)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 
 class Row(NamedTuple):
@@ -85,13 +75,9 @@ def in_turn(what: str, runs: int, plain: Callable[[], object], fast: Callable[[]
 
 def cold(what: str, runs: int, arguments: list[str]) -> Row:
     """`arguments` of a Python interpreter, each time a new one."""
-    seconds, peaks = [], []
-    for _ in range(runs + 1):
-        line = subprocess.check_output([sys.executable, "-c", LAUNCHER, *arguments])
-        elapsed, peak = line.split()
-        seconds.append(float(elapsed))
-        peaks.append(int(peak) * MAXRSS_UNIT / 1e6)
-    return row(what, seconds[1:], max(peaks))
+    costs = [launch.cost(arguments) for _ in range(runs + 1)]
+    peak = max(one.peak_bytes for one in costs)
+    return row(what, [one.seconds for one in costs[1:]], peak / 1e6)
 
 
 def imported(runs: int) -> Row:
