@@ -82,6 +82,9 @@ class EntropyModel(nn.Module):
         cut = bands(hyper, rows, self.codebook.entries.dtype)
         height, width = hyper.shape[2:]
         board = cut[0].board if len(cut) == 1 else checkerboard(height, width, hyper.device)
+        # Where memory counts, no slice exists twice: not beside the whole either.
+        entries, shape = self.codebook.entries, (len(hyper), sum(self.slices), height, width)
+        whole = None if rows is None else entries.new_empty(shape)
         decoded: list[Tensor] = []
         first = 0
         for number, (count, context) in enumerate(zip(self.slices, self.context, strict=True)):
@@ -89,9 +92,10 @@ class EntropyModel(nn.Module):
             assert isinstance(context, SliceContext)  # a ModuleList does not say of what
             walked = _Slice(context, board, cut, channels)
             y_hat, channel = _visit_anchors(walked, decoded, quantise, runners(number, "anchors"))
-            decoded.append(_visit_non_anchors(walked, y_hat, channel, quantise, runners(number, "others")))
+            y_hat = _visit_non_anchors(walked, y_hat, channel, quantise, runners(number, "others"))
+            decoded.append(y_hat if whole is None else whole[:, channels].copy_(y_hat))
             first += count
-        return torch.cat(decoded, dim=1)
+        return torch.cat(decoded, dim=1) if whole is None else whole
 
     def pass_sizes(self, height: int, width: int) -> list[int]:
         """How many symbols each pass of a y (1, M, height, width) has, in coding order."""
