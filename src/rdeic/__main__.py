@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rdeic.cli import main
+from rdeic.cli import script
 
-main()
+script()

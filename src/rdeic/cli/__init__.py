@@ -1,4 +1,7 @@
-"""The program `rdeic`. `main` is its only entry; what each command needs is imported when it runs."""
+"""The program `rdeic`: `script` from the shell, `main` inside another program.
+
+What each command needs is imported when it runs.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,32 @@ from rdeic.system import threads
 _COLLECT_AFTER = 100_000  # objects
 
 
+def script() -> None:
+    """`main` in a process of its own, which then ends without taking Python and torch apart, object by object.
+
+    With RDEIC_DEBUG=1 in the environment it ends as every Python program, for tools that watch until then.
+    """
+    code = status.FAILED
+
+    def leave() -> None:
+        unread = False
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None and not stream.closed:
+                    stream.flush()
+            except OSError:
+                unread = True
+        os._exit(code or (status.FAILED if unread else 0))
+
+    if os.environ.get("RDEIC_DEBUG") != "1":
+        atexit.register(leave)  # before all others, to be called after them
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else status.FAILED
+        raise
+
+
 def main() -> None:
     """Runs the command line and exits: 0 success, 1 a named failure, 2 usage, 130 interrupted. Never a traceback.
 
@@ -23,7 +52,6 @@ def main() -> None:
     """
     # Importing torch makes 250 thousand objects that stay; to search them for garbage every 700 takes 0.1 s.
     gc.set_threshold(_COLLECT_AFTER)
-    atexit.register(gc.freeze)  # or the interpreter would search them three times more before it ends: 0.2 s
     threads.wait_briefly()
     _reserve_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is no valid text must not end the program
