@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from rdeic.codec import codec as codecs
 from rdeic.codec import decoder
 from rdeic.config import ModelConfig
 from rdeic.container.stored_size import Size
 from rdeic.model import tiled
-from rdeic.model.model import Rdeic
 from rdeic.model.tiles import Sample, Tiling
 from rdeic.pictures import images
 from support.tiling import LOCAL_TINY, model_of
 from support.tiny import TINY
+from tiled_error import psnr, restored, seams
 
 EVERYTHING = Sample(count=1, side=1024, halo=0)  # of a small picture: then statistics are not what differs
 SMALL = Tiling(side=128, halo=64, window=384, overlap=256, sample=EVERYTHING, window_sample=EVERYTHING)
@@ -49,27 +47,6 @@ def textured(height: int, width: int) -> images.Picture:
     return (np.stack(waves, -1) * 60 + 100 + edge[..., None] + noise).clip(0, 255).astype(np.uint8)
 
 
-def noises(like: Tensor) -> Iterator[Tensor]:
-    return decoder.noises(0, like)
-
-
-def restored(model: Rdeic, picture: images.Picture, tiling: Tiling) -> tuple[images.Picture, images.Picture]:
-    """By the whole, and in tiles."""
-    size = Size(picture.shape[1], picture.shape[0])
-    padded = torch.from_numpy(images.pad(picture, 64)).permute(2, 0, 1)[None] / 127.5 - 1
-    with torch.inference_mode():
-        coded = model.encode(model.analyse(padded), 128)
-        features = model.decode(coded, 128)
-        x = model.restore(features, noises(features.z_c), 2, 1.0)[0, :, : size.height, : size.width]
-        how = tiled.Restoring(noises, 2, 1.0)
-        return tiled.to_pixels(x), tiled.restore(model, coded, 128, size, how, tiling)
-
-
-def psnr(found: images.Picture, wanted: images.Picture) -> float:
-    error = np.square(found.astype(np.float64) - wanted).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-10)))
-
-
 def test_without_norms_tiles_of_e_and_d_are_the_whole() -> None:
     model, picture = model_of(LOCAL_TINY), textured(300, 410)
     for layer in (*model.autoencoder.encoder.modules(), *model.autoencoder.decoder.modules()):
@@ -87,17 +64,9 @@ def test_without_norms_tiles_of_e_and_d_are_the_whole() -> None:
     assert np.abs(found.astype(int) - whole).max() <= 1
 
 
-def seams(found: images.Picture, whole: images.Picture, side: int, axis: int) -> tuple[float, float]:
-    """The largest step, of a line's mean, that tiles added at their borders along an axis, and elsewhere; in levels."""
-    added = np.diff(found.astype(np.float64) - whole, axis=axis)
-    steps = np.abs(added.mean(axis=(1 - axis, 2)))
-    borders = np.arange(side, found.shape[axis], side) - 1
-    return float(steps[borders].max()), float(np.delete(steps, borders).max())
-
-
 @pytest.mark.parametrize("config", [LOCAL_TINY, ATTENTIVE])
 def test_a_picture_in_tiles_is_nearly_the_whole_and_has_no_seams(config: ModelConfig) -> None:
-    whole, found = restored(model_of(config), textured(500, 620), SMALL)
+    whole, found = restored(model_of(config), textured(500, 620), SMALL, 2)
     assert whole.std() > 5
     assert psnr(found, whole) > 45
     for axis in (0, 1):
@@ -109,7 +78,7 @@ def test_a_picture_in_tiles_is_nearly_the_whole_and_has_no_seams(config: ModelCo
 def test_tiles_in_half_precision_are_nearly_the_whole_in_it(config: ModelConfig) -> None:
     half = torch.bfloat16
     model, picture = model_of(config).set_precision(half, half).prepare(), textured(300, 410)
-    whole, found = restored(model, picture, SMALL)
+    whole, found = restored(model, picture, SMALL, 2)
     assert psnr(found, whole) > 40
     with torch.inference_mode():
         padded = torch.from_numpy(images.pad(picture, 64)).permute(2, 0, 1)[None] / 127.5 - 1
@@ -122,7 +91,7 @@ def test_seams_are_seen() -> None:
     """Of tiles without a halo."""
     model = model_of(LOCAL_TINY)
     picture = textured(320, 448)
-    whole, found = restored(model, picture, dataclasses.replace(SMALL, halo=0))
+    whole, found = restored(model, picture, dataclasses.replace(SMALL, halo=0), 2)
     assert max(seams(found, whole, 128, axis)[0] for axis in (0, 1)) > 0.1
 
 
@@ -170,7 +139,7 @@ def test_mini_at_3_megapixels_in_tiles_is_nearly_the_whole() -> None:
     )
     model = codecs.load("mini", "cpu")._weights.load().model
     tiling = dataclasses.replace(Tiling(), side=512, window=1024)
-    whole, found = restored(model, picture, tiling)
+    whole, found = restored(model, picture, tiling, 2)
     assert psnr(found, whole) > 45
     for axis in (0, 1):
         at_borders, elsewhere = seams(found, whole, 512, axis)
