@@ -8,7 +8,7 @@ from rdeic.errors import FileFormatError, ImageError
 from rdeic.model.tiles import BAND_POSITIONS, Tiling
 
 MAX_FILE_STEPS = 50  # denoising steps that a file may ask for by itself
-WHOLE, WHOLE_SLOW = 1 << 21, 1 << 20  # pixels that run whole; the latter where E convolves at full resolution
+WHOLE, WHOLE_SLOW = 1 << 22, 1 << 20  # pixels that run whole; the latter where E convolves at full resolution
 _FLOAT_BYTES = 4
 _LIVE = 6  # tensors of E's or D's finest level that exist at the same time
 _LIVE_TILED = 14  # the same where they come and go, and with what the allocator keeps
