@@ -6,13 +6,15 @@
 CHECKOUT is another working tree (`git worktree add CHECKOUT COMMIT`). SIZES are megapixels, of the pictures that
 `large_pictures.py` makes from the photograph. "loaded" is a process of each version that has loaded the model and
 coded the same picture before the clock starts; "shell" is `rdeic compress` or `rdeic decompress` from its start to its
-end, whose peak of memory is that of the process. Each version restores its own files. Medians of the runs are compared.
+end, whose peak of memory is that of the process. Each version restores its own files. A run is every size in both
+directions, ways and versions; medians of the runs are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -107,28 +109,35 @@ def _of(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
-def rows(megapixels: float, picture: Path, versions: tuple[Version, Version], runs: int) -> list[Row]:
-    """Of one picture."""
-    found = []
-    for direction in DIRECTIONS:
+def rows(pictures: dict[float, Path], versions: tuple[Version, Version], runs: int) -> list[Row]:
+    """Of all pictures, by megapixels. A run is each of them once, so that slow minutes are shared among sizes too."""
+    keys = list(itertools.product(pictures, DIRECTIONS))
+    for megapixels, direction in keys:
         for version in versions:
-            version.loaded(direction, picture)  # tunes and allocates
-        warm = [[version.loaded(direction, picture) for version in versions] for _ in range(runs)]
-        cold = [[version.shell(direction, picture) for version in versions] for _ in range(runs)]
-        before, after = (statistics.median(column) for column in zip(*warm, strict=True))
+            version.loaded(direction, pictures[megapixels])  # tunes and allocates
+    warm: dict[tuple[float, str], list[list[float]]] = {key: [] for key in keys}
+    cold: dict[tuple[float, str], list[list[launch.Cost]]] = {key: [] for key in keys}
+    for megapixels, direction in keys * runs:
+        picture, key = pictures[megapixels], (megapixels, direction)
+        warm[key].append([version.loaded(direction, picture) for version in versions])
+        cold[key].append([version.shell(direction, picture) for version in versions])
+        print(f"{direction} {megapixels:g}: {warm[key][-1]}", file=sys.stderr, flush=True)
+    found = []
+    for megapixels, direction in keys:
+        before, after = map(statistics.median, zip(*warm[megapixels, direction], strict=True))
+        found.append(Row(direction, megapixels, "loaded", *compared(before, after, megapixels), None, None))
+        costs = list(zip(*cold[megapixels, direction], strict=True))
+        before, after = (statistics.median(one.seconds for one in column) for column in costs)
+        peaks = [max(one.peak_bytes for one in column) / 1e9 for column in costs]
         found.append(
-            Row(
-                direction, megapixels, "loaded", before, after, after / before, after / megapixels, None, None
-            )
-        )
-        before, after = (
-            statistics.median(one.seconds for one in column) for column in zip(*cold, strict=True)
-        )
-        peaks = [max(one.peak_bytes for one in column) / 1e9 for column in zip(*cold, strict=True)]
-        found.append(
-            Row(direction, megapixels, "shell", before, after, after / before, after / megapixels, *peaks)
+            Row(direction, megapixels, "shell", *compared(before, after, megapixels), peaks[0], peaks[1])
         )
     return found
+
+
+def compared(before: float, after: float, megapixels: float) -> tuple[float, float, float, float]:
+    """As a row has them."""
+    return before, after, after / before, after / megapixels
 
 
 def measure(options: argparse.Namespace) -> list[Row]:
@@ -141,14 +150,12 @@ def measure(options: argparse.Namespace) -> list[Row]:
             (folder / name).mkdir()
             versions.append(Version(source, options.model, folder / name))
             stack.callback(versions[-1].close)
-        found = []
+        pictures = {}
         for megapixels in options.sizes:
-            size = large_pictures.extent(megapixels)
-            picture = folder / f"{megapixels:g}.png"
-            Image.fromarray(large_pictures.picture(photograph, *size)).save(picture, compress_level=1)
-            found += rows(megapixels, picture, (versions[0], versions[1]), options.runs)
-            print(table(found[-4:]), flush=True)
-        return found
+            pictures[megapixels] = folder / f"{megapixels:g}.png"
+            made = large_pictures.picture(photograph, *large_pictures.extent(megapixels))
+            Image.fromarray(made).save(pictures[megapixels], compress_level=1)
+        return rows(pictures, (versions[0], versions[1]), options.runs)
 
 
 def table(found: list[Row]) -> str:
@@ -177,7 +184,7 @@ def run(options: argparse.Namespace) -> None:
     load = os.getloadavg()[0]
     found = measure(options)
     remarks = program.remarks(f"{options.runs} runs each; load average before: {load:.1f}")
-    program.tell(f"\n\n{table(found)}", remarks, options.output, Row._fields, found)
+    program.tell(table(found), remarks, options.output, Row._fields, found)
 
 
 def parser() -> argparse.ArgumentParser:
