@@ -36,7 +36,7 @@ class Tiling:
     window: int = 2048  # side, of relay diffusion, at most
     overlap: int = 192  # of two windows
     sample: Sample = Sample(24, 192, 16)  # for E and D
-    window_sample: Sample = Sample(4, 512, 32)  # for relay diffusion
+    window_sample: Sample = Sample(2, 512, 32)  # for relay diffusion
 
     def halved(self) -> Tiling:
         """A cut with half the sides and a quarter of the samples, which takes less memory."""
