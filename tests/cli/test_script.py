@@ -37,6 +37,11 @@ def test_the_exit_status_is_that_of_the_command(arguments: str, code: int) -> No
     assert run(arguments)[0] == code
 
 
+@pytest.mark.parametrize(("said", "code"), [("", 0), ("'a word'", 1), ("3", 3)])
+def test_the_exit_status_is_what_exit_was_called_with(said: str, code: int) -> None:
+    assert run("--version", f"cli.main = lambda: sys.exit({said})")[0] == code
+
+
 def test_what_was_said_arrives_also_where_nothing_flushed_it() -> None:
     code, out, err = run("--version", "sys.stdout.write('first\\n' * 5000); sys.stderr.write('a word')")
     assert (code, out.splitlines()[:5000], err) == (0, ["first"] * 5000, "a word")

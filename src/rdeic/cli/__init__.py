@@ -41,7 +41,7 @@ def script() -> None:
     try:
         main()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else status.FAILED
+        code = end.code if isinstance(end.code, int) else status.FAILED if end.code else 0
         raise
 
 
