@@ -1,7 +1,7 @@
 """Build a wheel from a model folder, so that files of that model can be read beside any other: `pip install` it.
 
-    python scripts/model_wheel.py mini                     # the embedded one: dist/rdeic_model_mini_d64bffe1-1.0-...whl
-    python scripts/model_wheel.py runs/mini/finish/model --licence LICENSE.weights -o dist
+    python scripts/model_wheel.py mini                     # the embedded one: dist/rdeic_model_mini_c0f58063-1.0-...whl
+    python scripts/model_wheel.py runs/mini/critics/model --licence LICENSE.weights -o dist
 
 The wheel is called after the model and the 4 bytes of its weights by which files name it, and holds the folder's own
 files, a licence and no code: rdeic finds it by the entry point group `rdeic.models` and imports nothing of it. Other

@@ -1,6 +1,6 @@
 """Keep on record what a released model consists of, so that a test can tell whether its wheel still fits the networks.
 
-    python scripts/record_model.py mini    # tests/released_models/mini-d64bffe1.json
+    python scripts/record_model.py mini    # tests/released_models/mini-c0f58063.json
 
 A record is the configuration and a digest of the weights' names and shapes. What is on record is never changed.
 """
