@@ -144,7 +144,7 @@ def introduction(model: str) -> Iterator[str]:
     yield (
         f"The weights that come with the package: fingerprint `{registry.fingerprint(described.folder).hex()}`, "
         f"{described.weight_bytes / 1e6:.1f} MB. {'One network for all qualities' if levels else 'One fixed rate'}, "
-        f"{config.diffusion.default_steps} denoising steps from a relay start at {config.diffusion.relay_start} of "
+        f"denoising steps: {config.diffusion.default_steps}, from a relay start at {config.diffusion.relay_start} of "
         f"{config.diffusion.train_steps}. What the parts are: [architecture.md](architecture.md)."
     )
     yield "Made, every figure of it, by"

@@ -133,4 +133,5 @@ def training_section(stages: list[Stage], hardware: str, start: str) -> Iterator
 
 def progress(stage: Stage) -> str:
     planned = stage.config.steps
-    return f"{stage.steps:,}" if stage.steps == planned else f"{stage.steps:,} of {planned:,}"
+    whole = stage.steps == planned or stage.config.minutes > 0
+    return f"{stage.steps:,}" if whole else f"{stage.steps:,} of {planned:,}"

@@ -41,7 +41,7 @@ class Rule:
         return {1: self.full, 2: self.half, 3: self.third}.get(factor, self.quarter)
 
 
-RULES = {"mini": Rule(full=0.0148, half=0.0162, third=0.0164, quarter=0.0156)}  # by the model's name
+RULES = {"mini": Rule(full=0.0129, half=0.0142, third=0.0154, quarter=0.0156)}  # by the model's name
 
 
 def scales(size: Size, target: float, config: ModelConfig, room: int | None = None) -> Scales:
